@@ -1,0 +1,21 @@
+/* The inside of axon_image, for the rooms that send pictures. */
+#ifndef AXI_IMAGE_INTERNAL_H
+#define AXI_IMAGE_INTERNAL_H
+
+#include <axon/image.h>
+
+#include <stdbool.h>
+
+/* What a body needs to send an image without a copy: either file bytes, to be sent as base64, or base64
+ * text that is good as it is. */
+typedef struct axi_image_bytes {
+    const void *data;
+    size_t length;
+    bool is_base64; /* data is base64 text */
+    void *owned;    /* pixels were encoded: free() this after sending; else NULL */
+} axi_image_bytes;
+
+/* Pixels are encoded as axon_image_encode() does by default. */
+axon_status axi_image_for_body(const axon_image *image, axi_image_bytes *bytes, axon_error *err);
+
+#endif

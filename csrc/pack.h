@@ -1,0 +1,30 @@
+/* The door to msgpack-c: trees to messages and back. */
+#ifndef AXI_PACK_H
+#define AXI_PACK_H
+
+#include "value_internal.h"
+
+#include <sys/uio.h>
+
+/* A message as a scatter list: small things lie in `scratch`, large leaves stay where the caller has them.
+ * All zero is an empty one; it can be used again and again and keeps its memory. */
+typedef struct axi_message {
+    struct iovec *parts;
+    size_t count;
+    size_t capacity;
+    uint64_t length; /* of all parts together */
+    axi_buffer scratch;
+    axi_buffer gathered; /* strided arrays, made contiguous */
+} axi_message;
+
+/* Writes `value` into `message`, which is emptied first. `subject` begins the error texts.
+ * Arrays are checked here: dtype, shape, data. */
+axon_status axi_pack(axi_message *message, const axon_value *value, axon_marker marker, const char *subject,
+                     axon_error *err);
+void axi_message_free(axi_message *message);
+
+/* Reads one message. `data` is malloc'ed and the call's, also when it fails: leaves point into it, and
+ * misaligned array data is moved within it. */
+axon_status axi_unpack(void *data, size_t length, const char *subject, axon_value **value, axon_error *err);
+
+#endif
