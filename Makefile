@@ -37,7 +37,12 @@ OBJECTS := $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/*.c csrc/services/*.
 TOOLS   := $(patsubst csrc/tools/%.c,$(BUILD)/bin/%,$(wildcard csrc/tools/*.c))
 TESTS   := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
-.PHONY: lib test-c install clean help FORCE
+PY      := .venv/bin/python
+NATIVE  := $(if $(SAN),$(BUILD)/python)
+PYTEST  := $(if $(SAN),LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0) \
+	PYTHONPATH=$(if $(SAN),$(CURDIR)/$(BUILD)/python:)$(CURDIR) .venv/bin/pytest
+
+.PHONY: lib demo test test-c test-python bench check fuzz wheel install setup native clean help FORCE
 .DELETE_ON_ERROR:
 
 lib: $(BUILD)/libaxon.a $(BUILD)/libaxon.so $(BUILD)/axon.pc $(TOOLS) ## the C library, static and shared, and the axon command
@@ -69,6 +74,19 @@ $(BUILD)/settings: FORCE
 	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) || { echo 'Libraries are missing: see README.md'; exit 1; }
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(SETTINGS)' | cmp -s - $@ || printf '%s\n' '$(SETTINGS)' > $@
+
+demo: ## photographs and observations through backends on this machine, from inside a sandbox
+	@tools/setup.sh build
+	@$(MAKE) native
+	@PYTHONPATH=. $(PY) -m service_clients.demo
+
+test: ## all tests: C, then Python; SAN= runs them in sanitised code
+	@tools/setup.sh develop
+	@$(MAKE) test-c
+	@$(if $(findstring thread,$(SAN)),,$(MAKE) test-python)
+
+check: ## what must hold of every source file, with warnings as errors
+	@tools/setup.sh develop
 
 test-c: $(TESTS) ## the C tests alone
 	@failed=; for t in $(TESTS); do echo "== $$t"; timeout 300 $$t || failed=1; done; test -z "$$failed"
