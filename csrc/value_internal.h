@@ -6,15 +6,17 @@
 #include <axon/value.h>
 
 #include "internal.h"
+#include "utf8.h"
 
 enum {
     AXI_OWNS_DATA = 1,    /* as.bytes.data is freed with the node */
     AXI_OWNS_KEY = 2,     /* key is freed with the node */
-    AXI_OWNS_MESSAGE = 4, /* a root: `message` of the axi_root around it is freed last */
+    AXI_OWNS_MESSAGE = 4, /* the root of a received tree: frees the message that the leaves point into */
     AXI_KEY_IS_BYTES = 8  /* the peer sent the key as msgpack bin */
 };
 
-/* Children lie in the container's array by value, so a tree of n containers is n allocations. */
+/* Children lie in the container's array by value, so a tree of n containers is n allocations.
+ * A received map may hold a key twice: all are kept, the last one counts. */
 struct axon_value {
     uint8_t type;  /* axon_type */
     uint8_t flags; /* AXI_... */
@@ -38,17 +40,26 @@ struct axon_value {
     } as;
 };
 
-/* A received tree: its leaves point into `message`, which goes when the root does. */
-typedef struct axi_root {
-    struct axon_value value; /* first, so that a root is freed as any value */
-    void *message;
-} axi_root;
+/* The most nodes that a received tree may have: 256 MiB of them. Every reader also bounds its memory by a
+ * small multiple of the message's length. */
+#define AXI_MAX_NODES (8u << 20)
 
 /* Room for exactly `count` children, known beforehand. */
 axon_status axi_value_reserve(axon_value *container, uint32_t count, axon_error *err);
 
-/* True when `length` bytes are UTF-8 as RFC 3629 defines it. */
-bool axi_is_utf8(const void *data, size_t length);
+/* Frees what a node holds, its key included, but not the node itself. */
+void axi_value_clear(axon_value *node);
+
+/* Moves `node` onto the heap as the root of a received tree, which from then on owns `message`. NULL when
+ * memory ran out: nothing has moved then. */
+axon_value *axi_value_root(const axon_value *node, void *message);
+
+static inline bool axi_is_container(const axon_value *node)
+{
+    return node->type == AXON_LIST || node->type == AXON_MAP;
+}
+
+/* ---- places in a tree ---------------------------------------------------------------------- */
 
 /* Where a walk is in a tree, for messages: `observation "images.top[3]"`. */
 typedef struct axi_path {
@@ -58,7 +69,13 @@ typedef struct axi_path {
     size_t index;
 } axi_path;
 
+/* Enough for a subject and a path that can still be read; longer ones are cut. */
+#define AXI_PATH_TEXT 256
+
 /* Writes subject and path: `observation "images.top"`, or `observation` alone at the root. */
 void axi_path_print(char *text, size_t size, const char *subject, const axi_path *path);
+
+/* The path of the child at `index` of `container`. */
+axi_path axi_path_to(const axi_path *parent, const axon_value *container, size_t index);
 
 #endif
