@@ -1,5 +1,6 @@
 /* See axon/api.h. Also home to time, log, buffers and addresses, which every room uses. */
 #include "internal.h"
+#include "utf8.h"
 
 #include <axon/policy.h>
 
@@ -54,8 +55,11 @@ void axi_log(axon_log_level level, const char *format, ...)
     char text[1024];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    int length = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    if (length < 0) return;
+    if (length >= (int)sizeof text) text[axi_utf8_cut(text, sizeof text - 1)] = 0;
+    axi_make_printable(text);
     pthread_mutex_lock(&settings_lock);
     axon_log_fn fn = log_fn;
     void *user = log_user;
@@ -186,10 +190,11 @@ bool axi_host_is_near(const char *host, size_t length)
     name[length] = 0;
     char *zone = strchr(name, '%'); /* fe80::1%eth0 */
     if (zone) *zone = 0;
+    if (!zone && length > 1 && name[length - 1] == '.') name[length - 1] = 0; /* a full name's ending dot */
 
     struct in_addr v4;
     struct in6_addr v6;
-    if (inet_pton(AF_INET, name, &v4) == 1) return near_v4(ntohl(v4.s_addr));
+    if (inet_aton(name, &v4)) return near_v4(ntohl(v4.s_addr)); /* 127.1 too, as resolvers do */
     if (inet_pton(AF_INET6, name, &v6) == 1) return near_v6(v6.s6_addr);
     return !strchr(name, '.') || ends_with(name, ".local") || ends_with(name, ".localhost");
 }

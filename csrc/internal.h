@@ -15,8 +15,8 @@
 /* ---- failing ------------------------------------------------------------------------------- */
 
 /* Fills *err (which may be NULL) and returns `status`, so that a call fails in one line. Text that does not
- * fit is cut at a whole UTF-8 character; control characters and bytes that are not UTF-8 become '?', so
- * that a peer's words are safe to print. */
+ * fit is cut at a whole UTF-8 character. A peer's words are safe to print: line breaks and tabs become spaces,
+ * other control characters and bytes that are not UTF-8 become '?'. Arguments may point into *err. */
 axon_status axi_fail(axon_error *err, axon_status status, const char *format, ...) AXI_PRINTF(3, 4);
 
 /* AXON_ENOMEM, with the number of bytes that were not to be had. */
@@ -44,6 +44,7 @@ bool axi_interrupted(void);
 /* ---- log ----------------------------------------------------------------------------------- */
 
 bool axi_log_wants(axon_log_level level);
+/* One line, made as safe to print as an error's text; what does not fit 1023 bytes is cut. */
 void axi_log(axon_log_level level, const char *format, ...) AXI_PRINTF(2, 3);
 
 /* ---- memory -------------------------------------------------------------------------------- */
@@ -63,7 +64,7 @@ void axi_buffer_free(axi_buffer *buffer);
 /* ---- addresses ----------------------------------------------------------------------------- */
 
 /* True for loopback, private, link-local and unique-local addresses and names that mean them (localhost,
- * *.local, names without a dot): no proxy from the environment is used for these. `host` may be bracketed. */
+ * *.localhost, *.local, names without a dot): no proxy from the environment is used for these. `host` may be bracketed. */
 bool axi_host_is_near(const char *host, size_t length);
 
 #endif
