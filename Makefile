@@ -1,24 +1,18 @@
-# axon: the front door. `make help` prints what there is; README.md says what each thing needs and why.
+# axon: the front door. `make help` prints the targets; README.md says what they need and why.
 #
-# Variables   CC CFLAGS LDFLAGS AR PKG_CONFIG PYTHON  as everywhere
-#             SAN=address,undefined or SAN=thread     build and test with gcc's sanitizers
-#             CROSS=aarch64-linux-gnu-                the prefix of the tools for another machine
-#             BUILD=  PREFIX=/usr/local  DESTDIR=  BENCH=policy  FUZZ_SECONDS=20
+# CC CFLAGS LDFLAGS AR PKG_CONFIG PYTHON PREFIX DESTDIR  as everywhere
+# SAN=address,undefined or SAN=thread                    build and test under gcc's sanitizers
+# CROSS=aarch64-linux-gnu-                               the prefix of another machine's tools
 MAKEFLAGS  += --no-print-directory --no-builtin-rules
-SAN        ?=
-CROSS      ?=
 comma      := ,
 BUILD      ?= build/c$(CROSS:%-=-%)$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 PREFIX     ?= /usr/local
-PYTHON     ?= python3
 PKG_CONFIG ?= $(CROSS)pkg-config
 CFLAGS     ?= -O2 -g
-ifeq ($(origin CC),default)
-CC := $(if $(CROSS),$(CROSS)gcc,cc)
-endif
-ifeq ($(origin AR),default)
-AR := $(CROSS)ar
-endif
+CC         := $(if $(filter default,$(origin CC)),$(if $(CROSS),$(CROSS)gcc,cc),$(CC))
+AR         := $(if $(filter default,$(origin AR)),$(CROSS)ar,$(AR))
+BENCH      ?= policy
+FUZZ_SECONDS ?= 20
 
 VERSION  := $(shell sed -n 's/^.define AXON_VERSION_[A-Z]* //p' include/axon/api.h | paste -sd.)
 SONAME   := libaxon.so.$(firstword $(subst ., ,$(VERSION)))
@@ -30,19 +24,20 @@ FLAGS    := -std=c17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -Iinclude 
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer) \
 	$(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>&1)
 COMPILE   = $(CC) $(FLAGS) -MMD -MP -MF $@.d -MT $@
-LINK     := $(CC) $(FLAGS) $(LDFLAGS)
-SETTINGS := $(LINK) $(LIBS) $(AR) $(PREFIX)
+LINK      = $(COMPILE) -Itests $(LDFLAGS) -o $@ $< $(BUILD)/libaxon.a $(LIBS)
+SETTINGS := $(CC) $(FLAGS) $(LDFLAGS) $(LIBS) $(AR) $(PREFIX)
 
 OBJECTS := $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/*.c csrc/services/*.c))
 TOOLS   := $(patsubst csrc/tools/%.c,$(BUILD)/bin/%,$(wildcard csrc/tools/*.c))
 TESTS   := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
+# The binding lies beside its Python sources; a sanitised one in $(BUILD), with a copy of them around it.
 PY      := .venv/bin/python
-NATIVE  := $(if $(SAN),$(BUILD)/python)
-PYTEST  := $(if $(SAN),LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0) \
-	PYTHONPATH=$(if $(SAN),$(CURDIR)/$(BUILD)/python:)$(CURDIR) .venv/bin/pytest
+NATIVE  := $(if $(SAN),$(BUILD)/python/)service_clients/_axon/_native.abi3.so
+LINTED  := $(wildcard service_clients tools tests benchmarks setup.py)
 
-.PHONY: lib demo test test-c test-python bench check fuzz wheel install setup native clean help FORCE
+.PHONY: lib demo test test-c test-python native bench fuzz fuzzers check compiled wheel install clean help FORCE
 .DELETE_ON_ERROR:
 
 lib: $(BUILD)/libaxon.a $(BUILD)/libaxon.so $(BUILD)/axon.pc $(TOOLS) ## the C library, static and shared, and the axon command
@@ -56,56 +51,96 @@ $(BUILD)/libaxon.a: $(OBJECTS)
 	$(AR) rcs $@ $^
 
 $(BUILD)/libaxon.so: $(OBJECTS)
-	$(LINK) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(LIBS)
+	$(CC) $(FLAGS) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(LIBS)
 
 $(BUILD)/axon.pc: csrc/axon.pc.in $(BUILD)/settings include/axon/api.h
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' $< > $@
 
-$(TOOLS): $(BUILD)/bin/%: csrc/tools/%.c $(BUILD)/libaxon.a
+$(TOOLS) $(TESTS) $(FUZZERS): $(BUILD)/libaxon.a
+$(TOOLS): $(BUILD)/bin/%: csrc/tools/%.c
 	@mkdir -p $(@D)
-	$(COMPILE) $(LDFLAGS) -o $@ $< $(BUILD)/libaxon.a $(LIBS)
-
-$(TESTS): $(BUILD)/tests/%: tests/c/%.c $(BUILD)/libaxon.a
+	$(LINK)
+$(TESTS): $(BUILD)/tests/%: tests/c/%.c
 	@mkdir -p $(@D)
-	$(COMPILE) -Itests $(LDFLAGS) -o $@ $< $(BUILD)/libaxon.a $(LIBS) -lcmocka
+	$(LINK) -lcmocka
+$(FUZZERS): $(BUILD)/fuzz/%: tests/fuzz/%.c
+	@mkdir -p $(@D)
+	$(LINK) -fsanitize=fuzzer
 
-# Touched only when compiler or flags change, and then everything is built again.
+# Written only when compiler or flags change, and then everything is built again.
 $(BUILD)/settings: FORCE
-	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) || { echo 'Libraries are missing: see README.md'; exit 1; }
+	@$(PKG_CONFIG) --exists --print-errors $(PACKAGES) || { echo 'Libraries are missing: see README.md' >&2; exit 1; }
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(SETTINGS)' | cmp -s - $@ || printf '%s\n' '$(SETTINGS)' > $@
 
-demo: ## photographs and observations through backends on this machine, from inside a sandbox
+demo: ## a photograph and an observation through real backends on this machine, from inside a sandbox
 	@tools/setup.sh build
 	@$(MAKE) native
-	@PYTHONPATH=. $(PY) -m service_clients.demo
+	@$(PY) -m service_clients.demo
 
-test: ## all tests: C, then Python; SAN= runs them in sanitised code
+test: ## all tests, C and Python; SAN= runs them in sanitised code
 	@tools/setup.sh develop
-	@$(MAKE) test-c
-	@$(if $(findstring thread,$(SAN)),,$(MAKE) test-python)
-
-check: ## what must hold of every source file, with warnings as errors
-	@tools/setup.sh develop
+	@$(MAKE) test-c $(if $(findstring thread,$(SAN)),,test-python)
 
 test-c: $(TESTS) ## the C tests alone
 	@failed=; for t in $(TESTS); do echo "== $$t"; timeout 300 $$t || failed=1; done; test -z "$$failed"
 
-install: lib ## headers, libraries, axon.pc and the axon command into PREFIX, below DESTDIR
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include/axon/services
+test-python: native
+	@PYTHONPATH=$(if $(SAN),$(CURDIR)/$(BUILD)/python:)$(CURDIR) \
+		$(if $(SAN),LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0) .venv/bin/pytest -q \
+		$(if $(SAN),--ignore=tests/python/test_checks.py --ignore=tests/python/test_install.py)
+
+native: $(NATIVE)
+
+$(NATIVE): $(BUILD)/libaxon.a $(wildcard setup.py service_clients/_axon/*.py include/axon/*.h include/axon/*/*.h) .venv/ready
+	AXON_ARCHIVE=$(BUILD)/libaxon.a SAN=$(SAN) CC='$(CC)' CFLAGS='$(CFLAGS)' PKG_CONFIG='$(PKG_CONFIG)' $(PY) setup.py -q \
+		$(if $(SAN),build --build-lib $(BUILD)/python,build_ext --inplace) --force --build-temp $(BUILD)/native
+	@touch $@
+
+bench: ## axon beside its peers, in one run: BENCH=policy
+	@tools/setup.sh develop
+	@$(MAKE) native
+	@$(PY) benchmarks/$(BENCH).py
+
+fuzz: ## hostile bytes for the decoders, FUZZ_SECONDS=20 each
+	@tools/setup.sh develop
+	@$(MAKE) fuzzers CC=clang SAN=address,undefined,fuzzer-no-link BUILD=build/fuzz
+
+fuzzers: $(FUZZERS)
+	@set -e; for f in $(FUZZERS); do corpus=$(BUILD)/corpus/$${f##*/}; mkdir -p $$corpus; \
+		$$f -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(BUILD)/ $$corpus $$(ls -d tests/fuzz/corpus/$${f##*/} 2>/dev/null); done
+
+check: ## what must hold of every source file, with warnings as errors
+	@tools/setup.sh develop
+	@$(MAKE) compiled BUILD=build/check-gcc CC=gcc CFLAGS='-O2 -Werror'
+	@$(MAKE) compiled BUILD=build/check-clang CC=clang CFLAGS='-O2 -Werror'
+	clang-format --dry-run -Werror $$(git ls-files '*.[ch]')
+	$(PY) tools/check.py build/check-gcc
+	$(PY) -m ruff check -q $(LINTED)
+	$(PY) -m mypy --strict $(LINTED)
+	shellcheck .ci/run $(wildcard *.sh tools/*.sh)
+
+compiled: lib $(TESTS)
+
+wheel: ## dist/axon-*.whl, for every Python from 3.8 on
+	@tools/setup.sh build
+	$(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist .
+
+install: lib ## headers, libraries, axon.pc and the axon command, into PREFIX below DESTDIR
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib/pkgconfig include/axon/services)
 	install -m 644 include/axon/*.h $(DESTDIR)$(PREFIX)/include/axon
 	install -m 644 include/axon/services/*.h $(DESTDIR)$(PREFIX)/include/axon/services
+	install -m 644 $(BUILD)/axon.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	install -m 644 $(BUILD)/libaxon.a $(DESTDIR)$(PREFIX)/lib
 	install -m 755 $(BUILD)/libaxon.so $(DESTDIR)$(PREFIX)/lib/libaxon.so.$(VERSION)
 	ln -sf libaxon.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libaxon.so
-	install -m 644 $(BUILD)/axon.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	install -m 755 $(TOOLS) $(DESTDIR)$(PREFIX)/bin
 
-clean: ## everything that was built; the virtual environments stay
-	rm -rf build dist
+clean: ## removes what was built; the virtual environments stay
+	rm -rf build dist service_clients/_axon/_native.abi3.so
 
-help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r n t; do printf '%-10s %s\n' "$$n" "$$t"; done
+help: ## prints this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
 
--include $(OBJECTS:=.d) $(TOOLS:=.d) $(TESTS:=.d)
+-include $(OBJECTS:=.d) $(TOOLS:=.d) $(TESTS:=.d) $(FUZZERS:=.d)

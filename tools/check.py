@@ -15,15 +15,52 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from headers import (
-    WORD,
-    functions,
-    include_name,
-    macros,
-    public_headers,
-    vocabulary,
-    without_comments,
-)
+WORD = re.compile(r"\b(?:axon_|AXON_)\w*")
+_COMMENT = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+_FUNCTION = re.compile(r"^AXON_API\b[^;]*?\b(\w+)\s*\(", re.MULTILINE)
+_MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)(\(?)[ \t]*(.*)$", re.MULTILINE)
+
+# Words of api.h that mark declarations; everything else that is defined is an integer.
+MARKS = frozenset({"AXON_API", "AXON_BEGIN", "AXON_END"})
+
+
+def public_headers(root: Path) -> list[Path]:
+    """Every public header of the checkout at `root`."""
+    return sorted((root / "include" / "axon").rglob("*.h"))
+
+
+def include_name(root: Path, header: Path) -> str:
+    """How a program includes it: ``axon/policy.h``."""
+    return header.relative_to(root / "include").as_posix()
+
+
+def without_comments(text: str) -> str:
+    """C source with comments blanked; lines keep their numbers, strings stay."""
+
+    def blank(match: re.Match[str]) -> str:
+        found = match.group()
+        return found if found.startswith('"') else re.sub(r"[^\n]", " ", found)
+
+    return _COMMENT.sub(blank, text)
+
+
+def functions(code: str) -> set[str]:
+    """The functions that a header without comments declares for export."""
+    return set(_FUNCTION.findall(code))
+
+
+def macros(code: str) -> dict[str, str]:
+    """The macros that a header without comments defines, with what they stand for; guards and marks left out."""
+    found = {name: value.strip() for name, _, value in _MACRO.findall(code)}
+    return {name: value for name, value in found.items() if name not in MARKS and not name.endswith("_H")}
+
+
+def vocabulary(root: Path) -> set[str]:
+    """Every axon_ and AXON_ word that the headers' code, comments aside, brings into the world."""
+    return {
+        word for header in public_headers(root) for word in WORD.findall(without_comments(header.read_text()))
+    }
+
 
 # One dependency, one door: which file under csrc/ may include which library.
 DOORS = {
@@ -44,7 +81,7 @@ AT_HOME = re.compile(
 INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[<\"]([^>\"]+)", re.MULTILINE)
 
 # Words that look like the API's and are environment variables; a trailing star stands for any ending.
-ENVIRONMENT = ["AXON_LOG", "AXON_HOST_*"]
+ENVIRONMENT = ["AXON_LOG", "AXON_HOST_*", "AXON_ARCHIVE"]
 
 VERSION = re.compile(r"\bv?\d+\.\d+\.\d+\b")
 TASK_MARK = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX)\b(?!\(\w+\))")
@@ -164,9 +201,7 @@ def check_headers_alone(root: Path) -> Iterator[str]:
     """Every public header compiles by itself as C99 and as C++11, and its macros are integers."""
     for header in public_headers(root):
         name = include_name(root, header)
-        numbers = "".join(
-            f"(long long)({macro}), " for macro in macros(without_comments(header.read_text()))
-        )
+        numbers = "".join(f"(long long)({macro}), " for macro in macros(without_comments(header.read_text())))
         source = (
             f"#include <{name}>\n#include <{name}>\n"
             f"extern const long long all[];\nconst long long all[] = {{{numbers}0}};\n"
@@ -201,9 +236,7 @@ def check_symbols(root: Path, build: Path) -> Iterator[str]:
     yield from (
         f"libaxon.so: exports {name}, which no header declares" for name in sorted(exported - declared)
     )
-    yield from (
-        f"libaxon.so: lacks {name}, which a header declares" for name in sorted(declared - exported)
-    )
+    yield from (f"libaxon.so: lacks {name}, which a header declares" for name in sorted(declared - exported))
     for name in sorted(symbols(build / "libaxon.a")):
         if not name.startswith(("axon_", "axi_")):
             yield f"libaxon.a: {name} has neither the prefix axon_ nor axi_"
