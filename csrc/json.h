@@ -1,4 +1,4 @@
-/* The door to cJSON: trees to request bodies, reply text to trees. */
+/* JSON: trees to request bodies, reply text to trees. */
 #ifndef AXI_JSON_H
 #define AXI_JSON_H
 
@@ -22,17 +22,24 @@ typedef struct axi_body {
     size_t owned_count;
 } axi_body;
 
-/* Writes a tree as a JSON body. Images in base64 already go out as that text.
- * `subject` begins the error texts; NaN, infinity, arrays and keys of bytes are AXON_EINVAL, with the path. */
+/* The most elements that an array may have to be written into a body as nested lists: what is larger is a
+ * picture or a depth map, which travels as an image. */
+#define AXI_BODY_ELEMENTS (1u << 20)
+
+/* Writes a tree as a JSON body into `body`, which is all zero or was freed. Images and bytes become base64,
+ * images in base64 already go out as that text; arrays become nested lists.
+ * `subject` begins the error texts; NaN, infinity, large arrays, keys of bytes and text that is not UTF-8
+ * are AXON_EINVAL, with the path. */
 axon_status axi_json_write(axi_body *body, const axon_value *tree, const char *subject, axon_error *err);
 void axi_body_free(axi_body *body);
 
-/* Reads JSON text. `text` is malloc'ed and the call's, also when it fails; long strings without escapes
- * stay in it and the tree points there. `subject` begins the error texts. */
+/* Reads JSON text. `text` is malloc'ed and the call's, also when it fails: strings and keys stay in it, their
+ * escapes resolved where they are, and the tree points there. `subject` begins the error texts. */
 axon_status axi_json_read(char *text, size_t length, const char *subject, axon_value **value,
                           axon_error *err);
 
-/* Finds the text of one member of a JSON object without parsing the rest: where it begins and its length.
+/* Finds the text of one member of a JSON object without building a tree: where it begins and its length. All
+ * of the text is checked. Of two members of that name the last one counts.
  * AXON_EPROTOCOL when the text is not an object or has no such member. */
 axon_status axi_json_member(const char *text, size_t length, const char *key, const char **member,
                             size_t *member_length, const char *subject, axon_error *err);

@@ -1,4 +1,4 @@
-/* The door to msgpack-c: trees to messages and back. */
+/* msgpack: trees to messages, through msgpack-c, and messages to trees. */
 #ifndef AXI_PACK_H
 #define AXI_PACK_H
 

@@ -18,6 +18,10 @@ bool axi_is_utf8(const void *data, size_t length);
 /* The largest length up to `length` that does not end inside a character. */
 size_t axi_utf8_cut(const char *text, size_t length);
 
+/* The length of the printable ASCII that `text` begins with, without quotes and backslashes: what stands in a
+ * JSON string as it is. */
+size_t axi_plain_length(const char *text, size_t length);
+
 /* Makes text safe to print, in place: line breaks and tabs become spaces, other control characters and bytes
  * that are not UTF-8 become '?'. */
 void axi_make_printable(char *text);

@@ -1,0 +1,463 @@
+/* Messages to trees, see pack.h.
+ *
+ * msgpack-c writes; reading is done here. Its unpacker allocates what a message claims to hold, knows
+ * neither our depth nor UTF-8, and copies the tree once more into nodes of its own, while a reader that
+ * fills ours needs no more code than the checks that would have to stand before it.
+ */
+#include "pack.h"
+
+#include "array.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    uint8_t *data;
+    size_t at, length;
+    uint64_t owed; /* values that open lists and maps still wait for; each is at least one byte */
+    uint32_t nodes;
+    const char *subject;
+    axon_error *err;
+} reader;
+
+static axon_status broken(const reader *r, const axi_path *path, size_t at, const char *reason)
+{
+    char place[AXI_PATH_TEXT];
+    axi_path_print(place, sizeof place, r->subject, path);
+    return axi_fail(r->err, AXON_EPROTOCOL, "%s: %s (byte %zu)", place, reason, at);
+}
+
+/* What a msgpack value begins with. */
+typedef enum {
+    IS_NIL,
+    IS_BOOL,
+    IS_INT,
+    IS_UINT,
+    IS_FLOAT,
+    IS_TEXT,
+    IS_BYTES,
+    IS_LIST,
+    IS_MAP,
+    IS_EXT,
+    IS_NONE
+} kind;
+
+typedef struct {
+    kind kind;
+    uint64_t number; /* the value's bits, or its length or count */
+} header;
+
+static uint64_t big_endian(const uint8_t *bytes, size_t size)
+{
+    uint64_t number = 0;
+    for (size_t i = 0; i < size; i++)
+        number = number << 8 | bytes[i];
+    return number;
+}
+
+/* The kinds 0xc0 to 0xdf: what it is, and how many bytes of number follow. */
+static const struct {
+    uint8_t kind, size;
+} kinds[32] = {
+    {IS_NIL, 0},  {IS_NONE, 0}, {IS_BOOL, 0}, {IS_BOOL, 0},  {IS_BYTES, 1}, {IS_BYTES, 2}, {IS_BYTES, 4},
+    {IS_EXT, 1},  {IS_EXT, 2},  {IS_EXT, 4},  {IS_FLOAT, 4}, {IS_FLOAT, 8}, {IS_UINT, 1},  {IS_UINT, 2},
+    {IS_UINT, 4}, {IS_UINT, 8}, {IS_INT, 1},  {IS_INT, 2},   {IS_INT, 4},   {IS_INT, 8},   {IS_EXT, 0},
+    {IS_EXT, 0},  {IS_EXT, 0},  {IS_EXT, 0},  {IS_EXT, 0},   {IS_TEXT, 1},  {IS_TEXT, 2},  {IS_TEXT, 4},
+    {IS_LIST, 2}, {IS_LIST, 4}, {IS_MAP, 2},  {IS_MAP, 4},
+};
+
+static header one_byte_header(uint8_t first)
+{
+    if (first < 0x80) return (header){IS_UINT, first};
+    if (first < 0x90) return (header){IS_MAP, first & 15};
+    if (first < 0xa0) return (header){IS_LIST, first & 15};
+    if (first < 0xc0) return (header){IS_TEXT, first & 31};
+    return (header){IS_INT, (uint64_t)(int64_t)(int8_t)first}; /* 0xe0 to 0xff */
+}
+
+static uint64_t float_bits(uint32_t bits)
+{
+    float single;
+    memcpy(&single, &bits, sizeof single);
+    double real = (double)single;
+    uint64_t number;
+    memcpy(&number, &real, sizeof number);
+    return number;
+}
+
+static axon_status read_header(reader *r, header *h, const axi_path *path)
+{
+    if (r->at == r->length) return broken(r, path, r->at, "the message ends where a value should begin");
+    uint8_t first = r->data[r->at];
+    r->owed--;
+    if (first < 0xc0 || first >= 0xe0) {
+        *h = one_byte_header(first);
+        r->at++;
+        return AXON_OK;
+    }
+    size_t size = kinds[first - 0xc0].size;
+    h->kind = kinds[first - 0xc0].kind;
+    if (h->kind == IS_EXT) return broken(r, path, r->at, "an extension type, which axon does not read");
+    if (h->kind == IS_NONE) return broken(r, path, r->at, "0xc1, which msgpack does not use");
+    if (r->length - r->at - 1 < size) return broken(r, path, r->at, "the message ends inside a value");
+    h->number = size ? big_endian(r->data + r->at + 1, size) : first & 1u;
+    if (h->kind == IS_INT) { /* extend the sign */
+        unsigned unused = 64 - 8 * (unsigned)size;
+        h->number = (uint64_t)((int64_t)(h->number << unused) >> unused);
+    } else if (h->kind == IS_FLOAT && size == 4) {
+        h->number = float_bits((uint32_t)h->number);
+    }
+    r->at += 1 + size;
+    return AXON_OK;
+}
+
+/* The bytes of a text or of bytes. */
+static axon_status read_bytes(reader *r, const header *h, const axi_path *path, const void **data)
+{
+    size_t left = r->length - r->at;
+    if (h->number > left) {
+        char reason[96];
+        snprintf(reason, sizeof reason, "%" PRIu64 " bytes of %s are announced and %zu are left", h->number,
+                 h->kind == IS_TEXT ? "text" : "data", left);
+        return broken(r, path, r->at, reason);
+    }
+    *data = r->data + r->at;
+    if (h->kind == IS_TEXT && !axi_is_utf8(*data, (size_t)h->number))
+        return broken(r, path, r->at, "text that is not UTF-8");
+    r->at += (size_t)h->number;
+    return AXON_OK;
+}
+
+static axon_status read_key(reader *r, axon_value *child, const axi_path *path)
+{
+    header h;
+    size_t at = r->at;
+    const void *key;
+    axon_status status = read_header(r, &h, path);
+    if (status != AXON_OK) return status;
+    if (h.kind != IS_TEXT && h.kind != IS_BYTES)
+        return broken(r, path, at, "a key that is neither text nor bytes");
+    status = read_bytes(r, &h, path, &key);
+    if (status != AXON_OK) return status;
+    child->key = key;
+    child->key_length = (uint32_t)h.number;
+    child->flags = h.kind == IS_BYTES ? AXI_KEY_IS_BYTES : 0;
+    return AXON_OK;
+}
+
+/* Room for the children that a header claims, when as many bytes are left. */
+static axon_status make_children(reader *r, const header *h, axon_value *node, const axi_path *path)
+{
+    uint64_t values = h->kind == IS_MAP ? h->number * 2 : h->number;
+    size_t left = r->length - r->at;
+    if (r->owed + values > left) {
+        char reason[128];
+        snprintf(reason, sizeof reason, "%" PRIu64 " children are announced and %zu bytes are left",
+                 h->number, left);
+        return broken(r, path, r->at, reason);
+    }
+    if (h->number > AXI_MAX_NODES - r->nodes)
+        return axi_fail(r->err, AXON_ETOOBIG, "%s: more than %u values (byte %zu)", r->subject,
+                        AXI_MAX_NODES, r->at);
+    r->owed += values;
+    r->nodes += (uint32_t)h->number;
+    return axi_value_reserve(node, (uint32_t)h->number, r->err);
+}
+
+static axon_status read_value(reader *r, axon_value *node, const axi_path *path, int depth);
+static axon_status read_marked(reader *r, axon_value *map, const axi_path *path, size_t at);
+
+static axon_status read_children(reader *r, axon_value *node, const axi_path *path, uint32_t count,
+                                 int depth)
+{
+    bool is_map = node->type == AXON_MAP;
+    for (uint32_t i = 0; i < count; i++) {
+        axon_value *child = &node->as.children.items[i];
+        *child = (axon_value){0};
+        axon_status status = is_map ? read_key(r, child, path) : AXON_OK;
+        if (status != AXON_OK) return status;
+        node->as.children.count = i + 1;
+        axi_path here = axi_path_to(path, node, i);
+        status = read_value(r, child, &here, depth);
+        if (status != AXON_OK) return status;
+    }
+    return AXON_OK;
+}
+
+static axon_status read_container(reader *r, const header *h, axon_value *node, const axi_path *path,
+                                  int depth)
+{
+    size_t at = r->at;
+    if (depth > AXON_MAX_DEPTH) return broken(r, path, at, "nested deeper than 32 levels (AXON_MAX_DEPTH)");
+    node->type = h->kind == IS_MAP ? AXON_MAP : AXON_LIST;
+    axon_status status = make_children(r, h, node, path);
+    if (status == AXON_OK) status = read_children(r, node, path, (uint32_t)h->number, depth);
+    if (status == AXON_OK && node->type == AXON_MAP) status = read_marked(r, node, path, at);
+    return status;
+}
+
+static axon_status read_value(reader *r, axon_value *node, const axi_path *path, int depth)
+{
+    header h;
+    axon_status status = read_header(r, &h, path);
+    if (status != AXON_OK) return status;
+    switch (h.kind) {
+    case IS_TEXT:
+    case IS_BYTES:
+        status = read_bytes(r, &h, path, &node->as.bytes.data);
+        node->type = h.kind == IS_TEXT ? AXON_STRING : AXON_BYTES;
+        node->as.bytes.length = (size_t)h.number;
+        return status;
+    case IS_LIST:
+    case IS_MAP:
+        return read_container(r, &h, node, path, depth + 1);
+    case IS_BOOL:
+        node->type = AXON_BOOL;
+        break;
+    case IS_INT:
+        node->type = AXON_INT;
+        break;
+    case IS_UINT:
+        node->type = h.number > INT64_MAX ? AXON_UINT : AXON_INT;
+        break;
+    case IS_FLOAT:
+        node->type = AXON_FLOAT;
+        break;
+    default:
+        node->type = AXON_NIL;
+        break;
+    }
+    node->as.natural = h.number; /* a double's bits, too: nothing but the type says what they are */
+    return AXON_OK;
+}
+
+/* ---- arrays and scalars among the maps ----------------------------------------------------- */
+
+/* A map that stands for an array or a scalar, and the fields that it must have. */
+typedef struct {
+    reader *r;
+    const axi_path *path;
+    size_t at;
+    bool is_array;
+    const axon_value *data, *dtype, *shape;
+} marked;
+
+static axon_status lie(const marked *m, const char *name, const char *fact)
+{
+    char reason[160];
+    snprintf(reason, sizeof reason, "%s whose %s %s", m->is_array ? "an array" : "a scalar", name, fact);
+    return broken(m->r, m->path, m->at, reason);
+}
+
+static const axon_value *field(const axon_value *map, const char *name, bool is_bytes)
+{
+    size_t length = strlen(name);
+    for (size_t i = map->as.children.count; i-- > 0;) {
+        const axon_value *child = &map->as.children.items[i];
+        if (child->key_length == length && memcmp(child->key, name, length) == 0 &&
+            (child->flags & AXI_KEY_IS_BYTES) == (is_bytes ? AXI_KEY_IS_BYTES : 0))
+            return child;
+    }
+    return NULL;
+}
+
+static axon_status read_dtype(const marked *m, axon_array *array)
+{
+    bool swapped;
+    if (!m->dtype) return lie(m, "dtype", "is missing");
+    if (m->dtype->type != AXON_STRING) return lie(m, "dtype", "is not text");
+    const char *text = m->dtype->as.bytes.data;
+    size_t length = m->dtype->as.bytes.length;
+    if (!axi_dtype_parse(text, length, &array->dtype, &array->itemsize, &swapped)) {
+        char fact[96];
+        int shown = (int)axi_utf8_cut(text, length > 24 ? 24 : length);
+        snprintf(fact, sizeof fact, "is '%.*s', which is not a dtype that travels", shown, text);
+        return lie(m, "dtype", fact);
+    }
+    array->swapped = swapped;
+    return AXON_OK;
+}
+
+static axon_status read_shape(const marked *m, axon_array *array)
+{
+    char fact[96];
+    if (!m->shape) return lie(m, "shape", "is missing");
+    if (m->shape->type != AXON_LIST) return lie(m, "shape", "is not a list");
+    uint32_t ndim = m->shape->as.children.count;
+    if (ndim > AXON_MAX_NDIM) {
+        snprintf(fact, sizeof fact, "has %" PRIu32 " dimensions, more than 32 (AXON_MAX_NDIM)", ndim);
+        return lie(m, "shape", fact);
+    }
+    array->ndim = (int32_t)ndim;
+    for (uint32_t i = 0; i < ndim; i++) {
+        const axon_value *n = &m->shape->as.children.items[i];
+        if (n->type != AXON_INT || n->as.integer < 0) {
+            snprintf(fact, sizeof fact, "has a dimension %" PRIu32 " that is no number of elements", i);
+            return lie(m, "shape", fact);
+        }
+        array->shape[i] = n->as.integer;
+    }
+    return AXON_OK;
+}
+
+static axon_status check_data(const marked *m, axon_array *array)
+{
+    axi_layout layout;
+    axon_error reason;
+    char fact[128];
+    if (!m->data) return lie(m, "data", "is missing");
+    if (m->data->type != AXON_BYTES) return lie(m, "data", "is not bytes");
+    array->data = m->data->as.bytes.data;
+    if (axi_array_layout(array, &layout, "it", NULL, &reason) != AXON_OK)
+        return lie(m, "shape", "makes more than 2^63 bytes");
+    if (layout.bytes != m->data->as.bytes.length) {
+        snprintf(fact, sizeof fact, "has %zu bytes where shape and dtype make %" PRIu64,
+                 m->data->as.bytes.length, layout.bytes);
+        return lie(m, "data", fact);
+    }
+    return AXON_OK;
+}
+
+/* Any byte but 0 is true, so that C may read a bool array as one. */
+static void normalise_bools(uint8_t *bytes, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        bytes[i] = bytes[i] != 0;
+}
+
+static bool are_characters(const uint8_t *text, size_t length)
+{
+    for (uint32_t code; length >= 4; text += 4, length -= 4) {
+        memcpy(&code, text, 4);
+        if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
+    }
+    return true;
+}
+
+/* Aligns the elements and turns their byte order, within the message. At most 7 bytes before the data are
+ * overwritten: its own header, of 2 or more, and its key "data", of 5 or more, which nobody reads again,
+ * since all children of the map go when the array has been read. */
+static axon_status settle_data(const marked *m, axon_array *array)
+{
+    size_t length = m->data->as.bytes.length, unit = axi_dtype_unit(array->dtype);
+    uint8_t *data = (uint8_t *)(uintptr_t)array->data;
+    size_t off = (uintptr_t)data % unit;
+    if (off) array->data = data = memmove(data - off, data, length);
+    if (array->swapped) axi_swap_bytes(data, length, unit);
+    array->swapped = 0;
+    if (array->dtype == AXON_BOOL8) normalise_bools(data, length);
+    if (array->dtype == AXON_FIXED_TEXT && !are_characters(data, length))
+        return lie(m, "data", "has text that is not Unicode");
+    return AXON_OK;
+}
+
+static axon_status read_array(const marked *m, axon_array *array)
+{
+    axon_status status = read_dtype(m, array);
+    if (status == AXON_OK) status = read_shape(m, array);
+    if (status == AXON_OK) status = check_data(m, array);
+    if (status == AXON_OK) status = settle_data(m, array);
+    return status;
+}
+
+static axon_status read_scalar(const marked *m, axon_array *array)
+{
+    axon_status status = read_dtype(m, array);
+    if (status != AXON_OK) return status;
+    array->swapped = 0; /* msgpack's own numbers have no order to turn */
+    if (!m->data) return lie(m, "data", "is missing");
+    if (!axi_element_write(array + 1, array->dtype, m->data))
+        return lie(m, "data", "does not fit its dtype");
+    array->data = array + 1;
+    return AXON_OK;
+}
+
+/* What the peers mark arrays with: {b"__ndarray__": true}, the same with a key of text, {"__type__":
+ * "ndarray"}; and numbers: {b"__npgeneric__": true}. GR00T's .npy files and positronic's frames of JPEG stay
+ * the maps that they are. */
+static axon_type marked_type(const axon_value *map, const axon_value **marker, bool *is_bytes)
+{
+    for (int i = 0; i < 2; i++) {
+        *is_bytes = i == 0;
+        if ((*marker = field(map, "__ndarray__", *is_bytes))) return AXON_ARRAY;
+        if ((*marker = field(map, "__npgeneric__", *is_bytes))) return AXON_SCALAR;
+    }
+    const axon_value *type = field(map, "__type__", false);
+    bool is_array = type && type->type == AXON_STRING && type->as.bytes.length == 7 &&
+                    memcmp(type->as.bytes.data, "ndarray", 7) == 0;
+    return is_array ? AXON_ARRAY : AXON_MAP;
+}
+
+static bool may_be_marked(const axon_value *map)
+{
+    for (uint32_t i = 0; i < map->as.children.count; i++) {
+        const axon_value *child = &map->as.children.items[i];
+        if (child->key_length >= 8 && memcmp(child->key, "__", 2) == 0) return true;
+    }
+    return false;
+}
+
+/* Turns a map with a marker into what it stands for. */
+static axon_status read_marked(reader *r, axon_value *map, const axi_path *path, size_t at)
+{
+    const axon_value *marker;
+    bool is_bytes;
+    if (!may_be_marked(map)) return AXON_OK;
+    axon_type type = marked_type(map, &marker, &is_bytes);
+    if (type == AXON_MAP) return AXON_OK;
+    const marked m = {.r = r,
+                      .path = path,
+                      .at = at,
+                      .is_array = type == AXON_ARRAY,
+                      .data = field(map, "data", is_bytes),
+                      .dtype = field(map, "dtype", is_bytes),
+                      .shape = field(map, "shape", is_bytes)};
+    if (marker && (marker->type != AXON_BOOL || !marker->as.integer))
+        return lie(&m, "marker", "is not true");
+    axon_array *array = calloc(1, sizeof *array + sizeof(uint64_t));
+    if (!array) return axi_no_memory(r->err, sizeof *array);
+    axon_status status = type == AXON_ARRAY ? read_array(&m, array) : read_scalar(&m, array);
+    if (status != AXON_OK) {
+        free(array);
+        return status;
+    }
+    axon_value fields = *map;
+    fields.key = NULL;
+    axi_value_clear(&fields);
+    map->type = (uint8_t)type;
+    map->as.array = array;
+    return AXON_OK;
+}
+
+axon_status axi_unpack(void *data, size_t length, const char *subject, axon_value **value, axon_error *err)
+{
+    reader r = {.data = data, .length = length, .owed = 1, .nodes = 1, .subject = subject, .err = err};
+    axon_value node = {0};
+    axon_status status = read_value(&r, &node, NULL, 0);
+    if (status == AXON_OK && r.at != length) {
+        char reason[64];
+        snprintf(reason, sizeof reason, "%zu bytes follow the message", length - r.at);
+        status = broken(&r, NULL, r.at, reason);
+    }
+    axon_value *root = status == AXON_OK ? axi_value_root(&node, data) : NULL;
+    if (!root) {
+        if (status == AXON_OK) status = axi_no_memory(err, sizeof node);
+        axi_value_clear(&node);
+        free(data);
+        return status;
+    }
+    *value = root;
+    return AXON_OK;
+}
+
+axon_status axon_value_from_msgpack(const void *data, size_t length, axon_value **value, axon_error *err)
+{
+    if (!value || (!data && length))
+        return axi_fail(err, AXON_EINVAL, "message: %s is NULL", value ? "data" : "value");
+    uint8_t *copy = malloc(length ? length : 1);
+    if (!copy) return axi_no_memory(err, length);
+    if (length) memcpy(copy, data, length);
+    return axi_unpack(copy, length, "message", value, err);
+}
