@@ -1,0 +1,150 @@
+"""Builds `service_clients._axon._native`: the C core and its cffi wrapper as one extension module.
+
+cffi parses the public headers as they are, so that nothing is declared twice. CC, CFLAGS, LDFLAGS,
+PKG_CONFIG and SAN (sanitizers, as in the Makefile) are honoured. With AXON_ARCHIVE=libaxon.a the C core is
+linked from that archive instead of being compiled once more.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+from glob import glob
+
+from cffi import FFI
+
+# What the core stands on: any of these pkg-config names, and the Debian package that brings it.
+LIBRARIES = [
+    (("libcurl",), "libcurl4-openssl-dev"),
+    (("libcjson",), "libcjson-dev"),
+    (("msgpack-c", "msgpack"), "libmsgpack-dev"),
+    (("libwebsockets",), "libwebsockets-dev"),
+    (("openssl",), "libssl-dev"),
+    (("libisal",), "libisal-dev"),
+    (("libjpeg",), "libjpeg-dev"),
+    (("libpng",), "libpng-dev"),
+]
+
+# Ctrl-C: a waiting call asks this function. It takes the GIL only where that is of use: on the main thread,
+# which runs Python's signal handlers, and on threads that asked to be called back.
+PREAMBLE = """
+static _Thread_local int32_t axb_thread_is_watched;
+static int32_t axb_look_up(void *user);
+
+static int32_t axb_interrupted(void *user)
+{
+    return axb_thread_is_watched || gettid() == getpid() ? axb_look_up(user) : 0;
+}
+static void axb_watch_thread(int32_t watch) { axb_thread_is_watched = watch; }
+static void axb_install(void) { axon_set_interrupt(axb_interrupted, NULL); }
+
+/* The type that every child of a list has, or -1. */
+static int32_t axb_common_type(const axon_value *list)
+{
+    size_t count = axon_value_count(list);
+    int32_t common = count > 0 ? (int32_t)axon_value_type(axon_value_at(list, 0)) : -1;
+    for (size_t i = 1; i < count && common != -1; i++)
+        if ((int32_t)axon_value_type(axon_value_at(list, i)) != common) common = -1;
+    return common;
+}
+
+/* Python 3.8 does not export it by itself under -fvisibility=hidden. */
+__attribute__((visibility("default"))) PyObject *PyInit__native(void);
+"""
+PREAMBLE_API = """
+extern "Python" int32_t axb_look_up(void *user);
+void axb_watch_thread(int32_t watch);
+void axb_install(void);
+int32_t axb_common_type(const axon_value *list);
+"""
+
+
+def headers() -> list[str]:
+    """The public headers, each behind those that it includes."""
+    ordered: list[str] = []
+
+    def add(path: str) -> None:
+        with open(path, encoding="utf-8") as file:
+            for included in re.findall(r"^#include <(axon/.+)>", file.read(), flags=re.MULTILINE):
+                add(f"include/{included}")
+        if path not in ordered:
+            ordered.append(path)
+
+    for path in sorted(glob("include/axon/**/*.h", recursive=True)):
+        add(path)
+    return ordered
+
+
+def declarations(path: str) -> str:
+    """What cffi's parser reads of a header: no comments, no directives but integer #defines."""
+    with open(path, encoding="utf-8") as file:
+        text = re.sub(r"/\*.*?\*/", " ", file.read(), flags=re.DOTALL)
+    numbers = re.findall(r"^#define (AXON_\w+) \(?(-?\d+)\)?\s*$", text, flags=re.MULTILINE)
+    text = re.sub(r"^#(.*\\\n)*.*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\bAXON_(API|BEGIN|END)\b", "", text)
+    return "".join(f"#define {name} {value}\n" for name, value in numbers) + text
+
+
+def pkg_config(*arguments: str) -> list[str]:
+    command = shlex.split(os.environ.get("PKG_CONFIG", "pkg-config")) + list(arguments)
+    return shlex.split(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def packages() -> list[str]:
+    """The pkg-config names of the libraries; ends the build with advice when one is missing."""
+    found, missing = [], []
+    for names, debian in LIBRARIES:
+        for name in names:
+            try:
+                pkg_config("--exists", name)
+            except (OSError, subprocess.CalledProcessError):
+                continue
+            found.append(name)
+            break
+        else:
+            missing.append(debian)
+    if missing:
+        sys.exit(
+            f"axon: {len(missing)} of the libraries that the C core needs are not to be found by pkg-config.\n"
+            f"On Debian or Ubuntu: sudo apt-get install pkg-config {' '.join(missing)}"
+        )
+    return found
+
+
+def builder() -> FFI:
+    names = packages()
+    sanitizers = os.environ.get("SAN")
+    sanitize = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"] if sanitizers else []
+    archive = os.environ.get("AXON_ARCHIVE")
+    ffi = FFI()
+    for header in headers():
+        ffi.cdef(declarations(header))
+    ffi.cdef(PREAMBLE_API)
+    includes = "".join(f"#include <{header[len('include/') :]}>\n" for header in headers())
+    ffi.set_source(
+        "service_clients._axon._native",
+        f"#include <unistd.h>\n{includes}{PREAMBLE}",
+        sources=[] if archive else sorted(glob("csrc/*.c") + glob("csrc/services/*.c")),
+        depends=[archive] if archive else headers() + sorted(glob("csrc/**/*.h", recursive=True)),
+        extra_objects=[archive] if archive else [],
+        include_dirs=["include", "csrc"],
+        define_macros=[("_GNU_SOURCE", "1")],
+        extra_compile_args=[
+            "-std=c17",
+            "-fvisibility=hidden",
+            "-pthread",
+            *sanitize,
+            *pkg_config("--cflags", *names),
+        ],
+        extra_link_args=[*sanitize, "-pthread", *pkg_config("--libs", *names), "-lm"],
+        # A free-threaded Python has no stable ABI to build for.
+        py_limited_api=not sysconfig.get_config_var("Py_GIL_DISABLED"),
+    )
+    return ffi
+
+
+ffibuilder = builder()
