@@ -1,0 +1,529 @@
+"""Python values to axon's trees and back: what travels to a policy server, and what comes from it.
+
+Out: dict (or any Mapping with str keys), list, tuple, str, bytes-like, bool, int (64 bit), float, None, numpy
+arrays and scalars of bool, integer, float, fixed-width text and bytes, and what numpy can see as such an array
+(`__array__`, `__array_interface__`: a PIL image, a torch tensor on the CPU). Nothing large is copied: the tree
+borrows, and `keep` holds what it borrows from until the call is over.
+
+In: the same kinds as fresh objects of the caller's own; arrays are writable. numpy is imported only for those.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Callable, List
+
+from service_clients._axon._ffi import check, ffi, lib, new_error
+from service_clients._axon.errors import AxonProtocolError, AxonTypeError, AxonValueError
+
+if TYPE_CHECKING:
+    import numpy
+
+__all__ = ["Picture", "Refused", "as_numpy", "describe", "packb", "read", "unpackb", "write"]
+
+_CODES = {  # numpy's kind and size of an element, whatever the byte order
+    "b1": lib.AXON_BOOL8,
+    "i1": lib.AXON_INT8,
+    "i2": lib.AXON_INT16,
+    "i4": lib.AXON_INT32,
+    "i8": lib.AXON_INT64,
+    "u1": lib.AXON_UINT8,
+    "u2": lib.AXON_UINT16,
+    "u4": lib.AXON_UINT32,
+    "u8": lib.AXON_UINT64,
+    "f2": lib.AXON_FLOAT16,
+    "f4": lib.AXON_FLOAT32,
+    "f8": lib.AXON_FLOAT64,
+}
+_UNSENDABLE = {"O": "object", "V": "structured", "c": "complex", "M": "datetime64", "m": "timedelta64"}
+
+_MAX_DEPTH: int = lib.AXON_MAX_DEPTH
+_MAX_NDIM: int = lib.AXON_MAX_NDIM
+_ARRAY = ffi.typeof("axon_array *")
+_FLOAT: int = lib.AXON_FLOAT
+_INT: int = lib.AXON_INT
+_DOUBLES = ffi.typeof("double[]")
+_INTS = ffi.typeof("int64_t[]")
+
+Writer = Callable[[Any, List[Any], int], Any]
+
+
+# ---- out -------------------------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """A value that does not travel, and why; the path to it is put together on the way up."""
+
+    def __init__(self, reason: str, kind: type[AxonValueError] = AxonValueError) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.kind = kind
+        self.path = ""
+
+    def inside(self, step: str | int) -> None:
+        """Puts the key or index that the value was found under in front of the path."""
+        dot = "." if self.path and self.path[0] != "[" else ""
+        self.path = (f"[{step}]" if isinstance(step, int) else step) + dot + self.path
+
+    def error(self, subject: str) -> AxonValueError:
+        return self.kind(
+            f'{subject} "{self.path}": {self.reason}' if self.path else f"{subject}: {self.reason}"
+        )
+
+
+def write(value: Any, subject: str, keep: list[Any]) -> Any:
+    """Builds the tree of a value.
+
+    Args:
+        value: what is to travel.
+        subject: begins the error texts: `observation "images.top": object dtype`.
+        keep: is given everything that the tree borrows from; it must live as long as the tree.
+
+    Returns:
+        An `axon_value *`, the caller's: free it with `lib.axon_value_free`.
+
+    Raises:
+        AxonValueError: a value that does not travel; AxonTypeError when its type is the reason.
+    """
+    try:
+        tree = _write(value, keep, _MAX_DEPTH)
+    except Refused as refused:
+        raise refused.error(subject) from refused.__cause__
+    if tree == ffi.NULL:
+        raise MemoryError(f"{subject}: out of memory")
+    return tree
+
+
+def _write(value: Any, keep: list[Any], depth: int) -> Any:
+    writer = _WRITERS.get(type(value)) or _find_writer(value)
+    return writer(value, keep, depth)
+
+
+def _write_map(value: Any, keep: list[Any], depth: int) -> Any:
+    tree = _container(lib.axon_value_map, depth)
+    try:
+        for key, child in value.items():
+            name = _key(key)
+            try:
+                node = _write(child, keep, depth - 1)
+            except Refused as refused:
+                refused.inside(key)
+                raise
+            if lib.axon_value_set(tree, name, node):
+                raise MemoryError("out of memory")
+    except BaseException:
+        lib.axon_value_free(tree)
+        raise
+    return tree
+
+
+def _write_list(value: Any, keep: list[Any], depth: int) -> Any:
+    tree = _container(lib.axon_value_list, depth)
+    try:
+        if not _append_numbers(tree, value):
+            for index, child in enumerate(value):
+                try:
+                    node = _write(child, keep, depth - 1)
+                except Refused as refused:
+                    refused.inside(index)
+                    raise
+                if lib.axon_value_append(tree, node):
+                    raise MemoryError("out of memory")
+    except BaseException:
+        lib.axon_value_free(tree)
+        raise
+    return tree
+
+
+def _container(make: Callable[[], Any], depth: int) -> Any:
+    if depth == 0:
+        raise Refused(f"nested deeper than {_MAX_DEPTH} levels")
+    return make()
+
+
+def _append_numbers(tree: Any, numbers: Any) -> bool:
+    """Adds a list of nothing but floats, or nothing but ints, in one call; False when it is no such list."""
+    kinds = set(map(type, numbers))
+    if kinds == {float}:
+        status = lib.axon_value_append_floats(tree, ffi.new(_DOUBLES, numbers), len(numbers))
+    elif kinds == {int}:
+        try:
+            status = lib.axon_value_append_ints(tree, ffi.new(_INTS, numbers), len(numbers))
+        except OverflowError:
+            return False
+    else:
+        return False
+    if status:
+        raise MemoryError("out of memory")
+    return True
+
+
+def _key(key: Any) -> bytes:
+    if not isinstance(key, str):
+        raise Refused(f"key {key!r:.80} is {type(key).__name__}, keys must be str", AxonTypeError)
+    name = _utf8(key, "key ")
+    if b"\0" in name:
+        raise Refused(f"key {key!r:.80} holds a zero character")
+    return name
+
+
+def _utf8(text: str, what: str = "") -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise Refused(f"{what}{text!r:.80} is not Unicode: lone surrogate at {error.start}") from None
+
+
+class Picture:
+    """A picture among the members of a JSON body."""
+
+    __slots__ = ("handle",)
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+
+
+def _write_picture(value: Picture, _keep: list[Any], _depth: int) -> Any:
+    return lib.axon_value_image(value.handle)
+
+
+def _write_nil(_value: Any, _keep: list[Any], _depth: int) -> Any:
+    return lib.axon_value_nil()
+
+
+def _write_bool(value: bool, _keep: list[Any], _depth: int) -> Any:
+    return lib.axon_value_bool(value)
+
+
+def _write_int(value: int, _keep: list[Any], _depth: int) -> Any:
+    try:
+        return lib.axon_value_int(value) if value < 1 << 63 else lib.axon_value_uint(value)
+    except OverflowError:
+        raise Refused(f"int of {value.bit_length()} bits does not fit 64") from None
+
+
+def _write_float(value: float, _keep: list[Any], _depth: int) -> Any:
+    return lib.axon_value_float(value)
+
+
+def _write_str(value: str, keep: list[Any], _depth: int) -> Any:
+    text = ffi.from_buffer(_utf8(value))
+    keep.append(text)
+    return lib.axon_value_string(text, len(text))
+
+
+def _write_bytes(value: Any, keep: list[Any], _depth: int) -> Any:
+    if isinstance(value, memoryview) and not value.c_contiguous:
+        value = value.tobytes()
+    data = ffi.from_buffer(value)
+    keep.append(data)
+    return lib.axon_value_bytes(data, len(data))
+
+
+def _write_array(value: numpy.ndarray[Any, Any], keep: list[Any], _depth: int) -> Any:
+    return lib.axon_value_array(describe(value, keep))
+
+
+def _write_like_array(value: Any, keep: list[Any], _depth: int) -> Any:
+    return lib.axon_value_array(describe(as_numpy(value), keep))
+
+
+def _write_scalar(value: numpy.generic, _keep: list[Any], _depth: int) -> Any:
+    dtype, _, _ = _element(value.dtype)
+    return lib.axon_value_scalar(dtype, value.tobytes())
+
+
+_WRITERS: dict[type, Writer] = {
+    type(None): _write_nil,
+    bool: _write_bool,
+    int: _write_int,
+    float: _write_float,
+    str: _write_str,
+    bytes: _write_bytes,
+    bytearray: _write_bytes,
+    memoryview: _write_bytes,
+    list: _write_list,
+    tuple: _write_list,
+    dict: _write_map,
+    Picture: _write_picture,
+}
+
+
+def _find_writer(value: Any) -> Writer:
+    """The writer of a subclass, of a numpy type, or of what numpy can see as an array."""
+    kind = type(value)
+    numpy = sys.modules.get("numpy")
+    writer = None
+    for base in kind.__mro__:
+        if base in _WRITERS:
+            writer = _WRITERS[base]
+            break
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        writer = _write_array if kind is numpy.ndarray else _write_like_array
+    elif writer is None and numpy is not None and isinstance(value, numpy.generic):
+        writer = _write_scalar
+    elif writer is None and isinstance(value, Mapping):
+        writer = _write_map
+    elif writer is None and (hasattr(kind, "__array_interface__") or hasattr(kind, "__array__")):
+        writer = _write_like_array
+    if writer is None:
+        raise Refused(f"{kind.__name__} does not travel", AxonTypeError)
+    if kind.__module__ == "numpy":  # a closed set, unlike the caller's own classes
+        _WRITERS[kind] = writer
+    return writer
+
+
+def as_numpy(value: Any) -> numpy.ndarray[Any, Any]:
+    """What numpy sees in a torch tensor, a PIL image, a subclass of ndarray and the like, as a plain ndarray."""
+    if hasattr(value, "filled") and hasattr(value, "mask"):
+        raise Refused("a masked array would lose its mask; send array.filled(value)")
+    try:
+        return _numpy().asarray(value)  # type: ignore[no-any-return]
+    except Exception as error:  # whatever the other library raises: on a GPU, needs a gradient, ...
+        raise Refused(f"{type(value).__name__} gives no array: {error}", AxonTypeError) from error
+
+
+def describe(array: numpy.ndarray[Any, Any], keep: list[Any]) -> Any:
+    """Describes an array to C without copying it, whatever its strides.
+
+    Returns:
+        An `axon_array *` that points into the array's memory, which `keep` is given to hold.
+
+    Raises:
+        Refused: a dtype that does not travel, or too many dimensions.
+    """
+    dtype, itemsize, swapped = _element(array.dtype)
+    shape = array.shape
+    if len(shape) > _MAX_NDIM:
+        raise Refused(f"array of {len(shape)} dimensions, at most {_MAX_NDIM} travel")
+    if not array.flags.c_contiguous:
+        if any(array.strides):
+            keep.append(array)
+            data = ffi.cast("void *", array.__array_interface__["data"][0])
+            return ffi.new(_ARRAY, (dtype, len(shape), itemsize, swapped, data, shape, array.strides))
+        array = array.copy()  # one element broadcast: to C, strides of nothing but 0 mean C order
+    data = ffi.from_buffer(array)
+    keep.append(data)
+    return ffi.new(_ARRAY, (dtype, len(shape), itemsize, swapped, data, shape))
+
+
+_elements: dict[Any, tuple[int, int, int]] = {}
+
+
+def _element(dtype: numpy.dtype[Any]) -> tuple[int, int, int]:
+    """A dtype as C knows it: (axon_dtype, itemsize where C cannot know it, 1 for the other byte order)."""
+    found = _elements.get(dtype)
+    if found is None:
+        found = _classify(dtype)
+        if dtype.str[1:] in _CODES:
+            _elements[dtype] = found
+    return found
+
+
+def _classify(dtype: numpy.dtype[Any]) -> tuple[int, int, int]:
+    swapped = int(not dtype.isnative)
+    if dtype.str[1:] in _CODES:
+        return _CODES[dtype.str[1:]], 0, swapped
+    if dtype.kind == "U":
+        return lib.AXON_FIXED_TEXT, dtype.itemsize, swapped
+    if dtype.kind == "S":
+        return lib.AXON_FIXED_BYTES, dtype.itemsize, 0
+    name = _UNSENDABLE.get(dtype.kind, str(dtype))
+    raise Refused(f"{name} dtype", AxonTypeError)
+
+
+# ---- in --------------------------------------------------------------------------------------------------
+
+
+class _Cells:
+    """Where C writes what it is asked for: one set for each tree that is being read."""
+
+    __slots__ = ("array", "data", "flag", "float", "int", "length", "text", "uint")
+
+    def __init__(self) -> None:
+        self.array = ffi.new("axon_array **")
+        self.data = ffi.new("void **")
+        self.flag = ffi.new("int32_t *")
+        self.float = ffi.new("double *")
+        self.int = ffi.new("int64_t *")
+        self.length = ffi.new("size_t *")
+        self.text = ffi.new("char **")
+        self.uint = ffi.new("uint64_t *")
+
+
+_spare_cells: list[_Cells] = []
+
+
+def read(value: Any) -> Any:
+    """Copies a C tree into Python objects that the caller owns; `value` stays whose it was.
+
+    Raises:
+        AxonProtocolError: the tree holds JSON text, and Python's parser does not take it.
+        ImportError: the tree holds an array, and numpy is not installed.
+    """
+    try:
+        cells = _spare_cells.pop()
+    except IndexError:
+        cells = _Cells()
+    result = _read(value, cells)
+    _spare_cells.append(cells)
+    return result
+
+
+def _read(value: Any, cells: _Cells) -> Any:
+    return _READERS[lib.axon_value_type(value)](value, cells)
+
+
+def _read_map(value: Any, cells: _Cells) -> dict[Any, Any]:
+    result: dict[Any, Any] = {}
+    for index in range(lib.axon_value_count(value)):
+        key = ffi.unpack(lib.axon_value_key(value, index, cells.length, cells.flag), cells.length[0])
+        if not cells.flag[0]:
+            key = key.decode()
+        result[key] = _read(lib.axon_value_at(value, index), cells)
+    return result
+
+
+def _read_list(value: Any, cells: _Cells) -> list[Any]:
+    count = lib.axon_value_count(value)
+    common = lib.axb_common_type(value)
+    if common == _FLOAT:
+        numbers = ffi.new(_DOUBLES, count)
+        lib.axon_value_as_floats(value, numbers)
+        return ffi.unpack(numbers, count)  # type: ignore[no-any-return]
+    if common == _INT:
+        numbers = ffi.new(_INTS, count)
+        lib.axon_value_as_ints(value, numbers)
+        return ffi.unpack(numbers, count)  # type: ignore[no-any-return]
+    return [_read(lib.axon_value_at(value, index), cells) for index in range(count)]
+
+
+def _read_nil(_value: Any, _cells: _Cells) -> None:
+    return None
+
+
+def _read_bool(value: Any, cells: _Cells) -> bool:
+    lib.axon_value_as_bool(value, cells.flag)
+    return bool(cells.flag[0])
+
+
+def _read_int(value: Any, cells: _Cells) -> int:
+    lib.axon_value_as_int(value, cells.int)
+    return int(cells.int[0])
+
+
+def _read_uint(value: Any, cells: _Cells) -> int:
+    lib.axon_value_as_uint(value, cells.uint)
+    return int(cells.uint[0])
+
+
+def _read_float(value: Any, cells: _Cells) -> float:
+    lib.axon_value_as_float(value, cells.float)
+    return float(cells.float[0])
+
+
+def _read_str(value: Any, cells: _Cells) -> str:
+    lib.axon_value_as_string(value, cells.text, cells.length)
+    return str(ffi.unpack(cells.text[0], cells.length[0]), "utf-8")
+
+
+def _read_bytes(value: Any, cells: _Cells) -> bytes:
+    lib.axon_value_as_bytes(value, cells.data, cells.length)
+    return bytes(ffi.buffer(cells.data[0], cells.length[0]))
+
+
+def _read_json(value: Any, cells: _Cells) -> Any:
+    lib.axon_value_as_string(value, cells.text, cells.length)
+    try:
+        return json.loads(ffi.unpack(cells.text[0], cells.length[0]))
+    except (ValueError, RecursionError) as error:
+        raise AxonProtocolError(f"not JSON: {error}") from None
+
+
+def _read_array(value: Any, cells: _Cells) -> numpy.ndarray[Any, Any]:
+    lib.axon_value_as_array(value, cells.array)
+    array = cells.array[0]
+    shape = ffi.unpack(array.shape, array.ndim)
+    result = _numpy().ndarray(shape, _dtypes.get(array.dtype) or _dtype(array))
+    ffi.memmove(result, array.data, result.nbytes)
+    return result  # type: ignore[no-any-return]
+
+
+def _read_scalar(value: Any, cells: _Cells) -> Any:
+    return _read_array(value, cells)[()]
+
+
+_READERS: dict[int, Callable[[Any, _Cells], Any]] = {
+    lib.AXON_NIL: _read_nil,
+    lib.AXON_BOOL: _read_bool,
+    lib.AXON_INT: _read_int,
+    lib.AXON_UINT: _read_uint,
+    lib.AXON_FLOAT: _read_float,
+    lib.AXON_STRING: _read_str,
+    lib.AXON_BYTES: _read_bytes,
+    lib.AXON_ARRAY: _read_array,
+    lib.AXON_SCALAR: _read_scalar,
+    lib.AXON_JSON: _read_json,
+    lib.AXON_LIST: _read_list,
+    lib.AXON_MAP: _read_map,
+}
+
+_dtypes: dict[int, Any] = {}
+
+
+def _dtype(array: Any) -> Any:
+    """The numpy dtype of a received array: always this machine's byte order."""
+    numpy = _numpy()
+    if array.dtype == lib.AXON_FIXED_TEXT:
+        return numpy.dtype(f"U{array.itemsize // 4}")
+    if array.dtype == lib.AXON_FIXED_BYTES:
+        return numpy.dtype(f"S{array.itemsize}")
+    for name, code in _CODES.items():
+        _dtypes[code] = numpy.dtype(name)
+    return _dtypes[array.dtype]
+
+
+def _numpy() -> Any:
+    try:
+        import numpy
+    except ImportError as error:
+        raise ImportError("an array needs numpy, which is not installed: pip install numpy") from error
+    return numpy
+
+
+# ---- as bytes --------------------------------------------------------------------------------------------
+
+
+def packb(value: Any, marker: int = lib.AXON_MARKER_OPENPI) -> bytes:
+    """The msgpack message that a value travels as.
+
+    Raises:
+        AxonValueError: as `write`.
+    """
+    keep: list[Any] = []
+    data, length, error = ffi.new("void **"), ffi.new("size_t *"), new_error()
+    tree = write(value, "value", keep)
+    try:
+        check(lib.axon_value_to_msgpack(tree, marker, data, length, error), error)
+    finally:
+        lib.axon_value_free(tree)
+    try:
+        return bytes(ffi.buffer(data[0], length[0]))
+    finally:
+        lib.axon_free(data[0])
+
+
+def unpackb(message: bytes | bytearray | memoryview) -> Any:
+    """The value that a msgpack message holds, whichever ndarray marker it uses.
+
+    Raises:
+        AxonProtocolError: anything but one whole, well-formed message.
+    """
+    data, tree, error = ffi.from_buffer(message), ffi.new("axon_value **"), new_error()
+    check(lib.axon_value_from_msgpack(data, len(data), tree, error), error)
+    try:
+        return read(tree[0])
+    finally:
+        lib.axon_value_free(tree[0])
