@@ -107,7 +107,7 @@ def place(root: Path, path: Path, text: str, offset: int) -> str:
 def check_words(root: Path) -> Iterator[str]:
     """Comments and docs name nothing that the headers do not have."""
     known = vocabulary(root)
-    allowed = re.compile("|".join(name.replace("*", r"\w+") for name in ENVIRONMENT))
+    allowed = re.compile("|".join(name.replace("*", r"\w*") for name in ENVIRONMENT))
     for path in files(root, ["csrc", "include", "docs", "README.md", "service_clients"]):
         text = path.read_text()
         for match in WORD.finditer(text):
