@@ -25,7 +25,7 @@ FLAGS    := -std=c17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -Iinclude 
 	$(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>&1)
 COMPILE   = $(CC) $(FLAGS) -MMD -MP -MF $@.d -MT $@
 LINK      = $(COMPILE) -Itests $(LDFLAGS) -o $@ $< $(BUILD)/libaxon.a $(LIBS)
-SETTINGS := $(CC) $(FLAGS) $(LDFLAGS) $(LIBS) $(AR) $(PREFIX)
+SETTINGS := $(CC) $(FLAGS) $(LDFLAGS) $(LIBS) $(AR)
 
 OBJECTS := $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/*.c csrc/services/*.c))
 TOOLS   := $(patsubst csrc/tools/%.c,$(BUILD)/bin/%,$(wildcard csrc/tools/*.c))
@@ -53,8 +53,8 @@ $(BUILD)/libaxon.a: $(OBJECTS)
 $(BUILD)/libaxon.so: $(OBJECTS)
 	$(CC) $(FLAGS) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(LIBS)
 
-$(BUILD)/axon.pc: csrc/axon.pc.in $(BUILD)/settings include/axon/api.h
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' $< > $@
+$(BUILD)/axon.pc: csrc/axon.pc.in $(BUILD)/settings FORCE
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' $< > $@
 
 $(TOOLS) $(TESTS) $(FUZZERS): $(BUILD)/libaxon.a
 $(TOOLS): $(BUILD)/bin/%: csrc/tools/%.c
@@ -85,8 +85,8 @@ test: ## all tests, C and Python; SAN= runs them in sanitised code
 test-c: $(TESTS) ## the C tests alone
 	@failed=; for t in $(TESTS); do echo "== $$t"; timeout 300 $$t || failed=1; done; test -z "$$failed"
 
-test-python: native
-	@PYTHONPATH=$(if $(SAN),$(CURDIR)/$(BUILD)/python:)$(CURDIR) \
+test-python: lib native
+	@BUILD=$(BUILD) PYTHONPATH=$(if $(SAN),$(CURDIR)/$(BUILD)/python:)$(CURDIR) \
 		$(if $(SAN),LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0) .venv/bin/pytest -q \
 		$(if $(SAN),--ignore=tests/python/test_checks.py --ignore=tests/python/test_install.py)
 
