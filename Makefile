@@ -31,6 +31,7 @@ OBJECTS := $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/*.c csrc/services/*.
 TOOLS   := $(patsubst csrc/tools/%.c,$(BUILD)/bin/%,$(wildcard csrc/tools/*.c))
 TESTS   := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+BENCHED := $(addprefix $(BUILD)/bench/,sink floor axon_client)
 
 # The binding lies beside its Python sources; a sanitised one in $(BUILD), with a copy of them around it.
 PY      := .venv/bin/python
@@ -56,7 +57,7 @@ $(BUILD)/libaxon.so: $(OBJECTS)
 $(BUILD)/axon.pc: csrc/axon.pc.in $(BUILD)/settings FORCE
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' $< > $@
 
-$(TOOLS) $(TESTS) $(FUZZERS): $(BUILD)/libaxon.a
+$(TOOLS) $(TESTS) $(FUZZERS) $(BENCHED): $(BUILD)/libaxon.a
 $(TOOLS): $(BUILD)/bin/%: csrc/tools/%.c
 	@mkdir -p $(@D)
 	$(LINK)
@@ -66,6 +67,10 @@ $(TESTS): $(BUILD)/tests/%: tests/c/%.c
 $(FUZZERS): $(BUILD)/fuzz/%: tests/fuzz/%.c
 	@mkdir -p $(@D)
 	$(LINK) -fsanitize=fuzzer
+$(BENCHED): $(BUILD)/bench/%: benchmarks/%.c
+	@mkdir -p $(@D)
+	$(LINK) $(filter benchmarks/contender.c,$^)
+$(BUILD)/bench/floor $(BUILD)/bench/axon_client: benchmarks/contender.c
 
 # Written only when compiler or flags change, and then everything is built again.
 $(BUILD)/settings: FORCE
@@ -143,4 +148,4 @@ clean: ## removes what was built; the virtual environments stay
 help: ## prints this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
 
--include $(OBJECTS:=.d) $(TOOLS:=.d) $(TESTS:=.d) $(FUZZERS:=.d)
+-include $(OBJECTS:=.d) $(TOOLS:=.d) $(TESTS:=.d) $(FUZZERS:=.d) $(BENCHED:=.d)

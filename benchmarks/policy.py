@@ -1,0 +1,358 @@
+"""Times one policy round trip, side by side with the peers: `make bench BENCH=policy`.
+
+The same observation, in three sizes, goes to the same sink (sink.c) from five clients, each in a process of
+its own:
+
+    axon-python     service_clients.openpi.client, the drop-in for openpi-client
+    axon-c          axon_client.c, on the public C API
+    openpi-client   as it comes from PyPI, on the newest websockets
+    picows          its core API on uvloop, with openpi's msgpack around it
+    floor           floor.c, a plain socket that does the least that any client must do
+
+The clients take turns in random order, round after round, so that whatever else the machine does hits all
+alike. The sink's answers to untimed calls before and after the rounds carry a checksum, which proves that
+everybody sent the same bytes. A wrong answer fails the run; a target that is missed is printed and does not.
+
+Writes policy.json, [{"name", "size_bytes", "p50_ms", "p99_ms"}], and policy_detail.json with every round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import select
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ROOT / "build" / "c" / "bench"
+CONTENDER = str(Path(__file__).resolve().parent / "contender.py")
+NAMES = ("axon-python", "axon-c", "openpi-client", "picows", "floor")
+ORDER_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Size:
+    """One observation: so many images of (height, width, 3) bytes."""
+
+    label: str
+    images: int
+    height: int
+    width: int
+    calls: int  # in a round
+    over_openpi: float  # how many times faster than openpi-client axon-python is to be
+
+    @property
+    def bytes(self) -> int:
+        return self.images * self.height * self.width * 3
+
+
+SIZES = (
+    Size("294 KiB", 2, 224, 224, 100, 3.0),
+    Size("588 KiB", 4, 224, 224, 100, 4.0),
+    Size("2.7 MiB", 3, 480, 640, 50, 4.0),
+)
+OVER_FLOOR = 1.25  # axon-c may take so many times the floor's time
+
+
+class BenchError(Exception):
+    """The run proves nothing: a client is missing, died, or got a wrong answer."""
+
+
+# ---- processes ---------------------------------------------------------------------------------
+
+
+class Worker:
+    """The sink or a contender: one line of orders in, one line of answers out."""
+
+    def __init__(self, name: str, command: Sequence[str], cpu: int | None) -> None:
+        self.name = name
+        environment = dict(os.environ, PYTHONPATH=str(ROOT)) if name == "axon-python" else None
+        self._process = subprocess.Popen(
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        if cpu is not None:
+            os.sched_setaffinity(self._process.pid, {cpu})
+
+    def read(self) -> str:
+        assert self._process.stdout
+        ready, _, _ = select.select([self._process.stdout], [], [], ORDER_TIMEOUT_S)
+        line = self._process.stdout.readline() if ready else ""
+        if not line.endswith("\n"):
+            raise BenchError(f"{self.name}: {'died' if ready else f'silent for {ORDER_TIMEOUT_S} s'}")
+        return line.strip()
+
+    def order(self, line: str) -> str:
+        assert self._process.stdin
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self.read()
+
+    def numbers(self, line: str) -> list[int]:
+        return [int(word) for word in self.order(line).split()]
+
+    def stop(self) -> None:
+        """Ends the process: by the end of its orders, and if that is no use, by force."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+def peers_python() -> str:
+    """The interpreter of the environment that has openpi-client, which pins numpy below 2."""
+    python = os.environ.get("AXON_PEERS_PYTHON", str(ROOT / ".venv-peers" / "bin" / "python"))
+    if not Path(python).exists():
+        raise BenchError(f"no interpreter with openpi-client: {python} is not there (set AXON_PEERS_PYTHON)")
+    return python
+
+
+def command_of(name: str) -> list[str]:
+    return {
+        "axon-python": [sys.executable, CONTENDER, "axon-python"],
+        "axon-c": [str(PROGRAMS / "axon_client")],
+        "openpi-client": [peers_python(), CONTENDER, "openpi-client"],
+        "picows": [sys.executable, CONTENDER, "picows"],
+        "floor": [str(PROGRAMS / "floor")],
+    }[name]
+
+
+def build_programs() -> None:
+    """Builds the C programs as anybody's program is built, without sanitizers."""
+    programs = [str((PROGRAMS / name).relative_to(ROOT)) for name in ("sink", "floor", "axon_client")]
+    subprocess.run(["make", "-s", "BUILD=build/c", "SAN=", *programs], cwd=ROOT, check=True)
+
+
+# ---- measuring ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Result:
+    """What one contender did with one size; a round is (p50, p99) in milliseconds."""
+
+    rounds: list[tuple[float, float]] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    baseline_kib: int = 0
+    peak_kib: int = 0
+
+    @property
+    def p50_ms(self) -> float:
+        return statistics.median(self.rounds[i][0] for i in self.kept)
+
+    @property
+    def p99_ms(self) -> float:
+        return statistics.median(self.rounds[i][1] for i in self.kept)
+
+
+def percentile(values: Iterable[int], share: float) -> float:
+    """The smallest value that at least `share` of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def check_answers(sink: Worker, workers: Sequence[Worker]) -> None:
+    """One checked round trip each: the same bytes must have arrived, and the same actions come back."""
+    sink.order("check")
+    answers = {worker.name: worker.order("check") for worker in workers}
+    sink.order("count")
+    if len(set(answers.values())) != 1:
+        lines = [f"\n  {name}: {answer}" for name, answer in answers.items()]
+        raise BenchError(f"answers differ (bytes received, their CRC-32, sum of actions):{''.join(lines)}")
+
+
+def quiet_rounds(results: dict[str, Result]) -> list[int]:
+    """The quieter half of the rounds, chosen for all contenders together by the product of their p50s.
+
+    Virtual machines slow down for seconds at a time; a round is kept or dropped for everybody.
+    """
+    count = len(next(iter(results.values())).rounds)
+    loudness = [sum(math.log(result.rounds[i][0]) for result in results.values()) for i in range(count)]
+    return sorted(range(count), key=loudness.__getitem__)[: (count + 1) // 2]
+
+
+def measure(
+    size: Size, names: Sequence[str], sink: Worker, port: str, rounds: int, calls: int, cpu: int | None
+) -> dict[str, Result]:
+    shape = [str(size.images), str(size.height), str(size.width)]
+    results = {name: Result() for name in names}
+    workers: list[Worker] = []
+    try:
+        for name in names:
+            workers.append(Worker(name, [*command_of(name), "127.0.0.1", port, *shape], cpu))
+            if workers[-1].read() != "ready":
+                raise BenchError(f"{name}: not ready")
+        check_answers(sink, workers)
+        for _ in range(rounds):
+            for worker in random.sample(workers, len(workers)):
+                times = worker.numbers(f"round {max(2, calls // 10)} {calls}")
+                p50, p99 = percentile(times, 0.5) / 1e6, percentile(times, 0.99) / 1e6
+                results[worker.name].rounds.append((p50, p99))
+        check_answers(sink, workers)
+        for worker in workers:
+            result = results[worker.name]
+            result.baseline_kib, result.peak_kib = worker.numbers("memory")
+            result.kept = quiet_rounds(results)
+    finally:
+        for worker in workers:
+            worker.stop()
+    return results
+
+
+# ---- reporting ---------------------------------------------------------------------------------
+
+
+def versions(python: str, packages: Sequence[str]) -> str:
+    script = (
+        "import platform, sys; from importlib.metadata import version\n"
+        "print('Python', platform.python_version(), *(f'{p} {version(p)}' for p in sys.argv[1:]), sep=', ')"
+    )
+    done = subprocess.run([python, "-c", script, *packages], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    def first(path: str, key: str) -> str:
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            return "unknown"
+        return next((line.split(":", 1)[-1].strip() for line in lines if line.startswith(key)), "unknown")
+
+    model = first("/proc/cpuinfo", "model name")
+    congestion = first("/proc/sys/net/ipv4/tcp_congestion_control", "")
+    return f"{os.cpu_count()} CPUs ({model}), Linux {platform.release()}, TCP {congestion}"
+
+
+def print_table(size: Size, results: dict[str, Result]) -> None:
+    columns = "{:15} {:>8} {:>8} {:>12} {:>11} {:>9} {:>10}"
+    print()
+    print(
+        columns.format(size.label, "p50 ms", "p99 ms", "openpi / it", "it / floor", "peak MiB", "grown MiB")
+    )
+    openpi, floor = results.get("openpi-client"), results.get("floor")
+    for name, result in sorted(results.items(), key=lambda item: -item[1].p50_ms):
+        print(
+            columns.format(
+                name,
+                f"{result.p50_ms:.3f}",
+                f"{result.p99_ms:.3f}",
+                f"{openpi.p50_ms / result.p50_ms:.2f}" if openpi else "-",
+                f"{result.p50_ms / floor.p50_ms:.2f}" if floor else "-",
+                f"{result.peak_kib / 1024:.1f}",
+                f"{(result.peak_kib - result.baseline_kib) / 1024:.1f}",
+            )
+        )
+
+
+def targets(size: Size, results: dict[str, Result]) -> Iterator[tuple[bool, str]]:
+    """What was to be reached: whether it was, and the figures."""
+    p50 = {name: result.p50_ms for name, result in results.items()}
+    faster = p50["openpi-client"] / p50["axon-python"]
+    yield (
+        faster >= size.over_openpi,
+        f"axon-python {faster:.2f}x openpi-client's speed ({size.over_openpi:g}x)",
+    )
+    share = p50["axon-python"] / p50["picows"]
+    yield share <= 1, f"axon-python {share:.2f}x picows' time (1x)"
+    share = p50["axon-c"] / p50["floor"]
+    yield share <= OVER_FLOOR, f"axon-c {share:.2f}x the floor's time ({OVER_FLOOR:g}x)"
+
+
+def print_targets(measured: dict[Size, dict[str, Result]]) -> None:
+    print("\nTargets, at p50")
+    for size, results in measured.items():
+        for met, text in targets(size, results):
+            print(f"  {'met   ' if met else 'MISSED'} {size.label}: {text}")
+
+
+def write_json(directory: Path, measured: dict[Size, dict[str, Result]], about: dict[str, Any]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    summary: list[dict[str, Any]] = []
+    detail: list[dict[str, Any]] = []
+    for size, results in measured.items():
+        for name, result in results.items():
+            summary.append(
+                {
+                    "name": name,
+                    "size_bytes": size.bytes,
+                    "p50_ms": round(result.p50_ms, 4),
+                    "p99_ms": round(result.p99_ms, 4),
+                }
+            )
+            detail.append(
+                {
+                    **summary[-1],
+                    "rounds_ms": [[round(p50, 4), round(p99, 4)] for p50, p99 in result.rounds],
+                    "rounds_kept": result.kept,
+                    "peak_kib": result.peak_kib,
+                    "grown_kib": result.peak_kib - result.baseline_kib,
+                }
+            )
+    (directory / "policy.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (directory / "policy_detail.json").write_text(json.dumps({**about, "results": detail}, indent=1) + "\n")
+    print(f"\nWrote {directory / 'policy.json'}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Times one policy round trip, side by side with the peers.")
+    parser.add_argument("--quick", action="store_true", help="a few calls: shows that it works, not how fast")
+    parser.add_argument("--rounds", type=int, default=30, help="turns of each client per size (30)")
+    parser.add_argument("--pin", action="store_true", help="clients on the first CPU, the sink on the last")
+    parser.add_argument("--only", nargs="+", choices=NAMES, help="these clients; then no file is written")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "build" / "bench", help="where the JSON files go"
+    )
+    return parser.parse_args()
+
+
+def run(options: argparse.Namespace) -> None:
+    build_programs()
+    names = options.only or list(NAMES)
+    rounds = 2 if options.quick else options.rounds
+    cpus = sorted(os.sched_getaffinity(0)) if options.pin else [None]
+    about = {
+        "machine": machine(),
+        "placement": "pinned" if options.pin else "free",
+        "axon": versions(sys.executable, ["numpy", "cffi", "picows", "uvloop"]),
+        "peers": versions(peers_python(), ["numpy", "openpi-client", "websockets"]),
+    }
+    print(*(f"{key}: {value}" for key, value in about.items()), sep="\n")
+    sink = Worker("sink", [str(PROGRAMS / "sink")], cpus[-1])
+    measured = {}
+    try:
+        port = sink.read().split()[1]
+        for size in SIZES:
+            calls = 5 if options.quick else size.calls
+            measured[size] = measure(size, names, sink, port, rounds, calls, cpus[0])
+            print_table(size, measured[size])
+    finally:
+        sink.stop()
+    if not options.only:
+        print_targets(measured)
+        write_json(options.output, measured, about)
+
+
+def main() -> int:
+    try:
+        run(parse_arguments())
+    except (BenchError, OSError, subprocess.CalledProcessError) as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
