@@ -211,48 +211,38 @@ static axon_status take_text(const reading *want, char *text, size_t length, axo
                              axon_error *err)
 {
     if (!want->member) return take_leaf(axon_value_json(text, (int64_t)length), text, length, value, err);
-    const char *member;
-    size_t member_length;
+    axon_value member = {.type = AXON_JSON};
+    const char *found = NULL;
     axon_status status =
-        axi_json_member(text, length, want->member, &member, &member_length, want->subject, err);
-    axi_root *root = status == AXON_OK ? calloc(1, sizeof *root) : NULL;
+        axi_json_member(text, length, want->member, &found, &member.as.bytes.length, want->subject, err);
+    member.as.bytes.data = found;
+    axon_value *root = status == AXON_OK ? axi_value_root(&member, text) : NULL;
     if (!root) {
         free(text);
         return status ? status : axi_no_memory(err, sizeof *root);
     }
-    root->value.type = AXON_JSON;
-    root->value.flags = AXI_OWNS_MESSAGE;
-    root->value.as.bytes.data = member;
-    root->value.as.bytes.length = member_length;
-    root->message = text;
-    *value = &root->value;
+    *value = root;
     return AXON_OK;
 }
 
-/* Moves one child out of `tree`, which is freed; the message that both point into goes with the child. */
-static axon_status take_member(const reading *want, axon_value *tree, axon_value **value, axon_error *err)
+/* Moves one child out of `tree`, which is freed; `text`, which both point into, goes with the child. */
+static axon_status take_member(const reading *want, axon_value *tree, char *text, axon_value **value,
+                               axon_error *err)
 {
-    axon_value *child = (axon_value *)axon_value_get(tree, want->member);
-    axi_root *root = child ? calloc(1, sizeof *root) : NULL;
-    if (!root) {
-        axon_value_free(tree);
-        return child
-                   ? axi_no_memory(err, sizeof *root)
-                   : axi_fail(err, AXON_EPROTOCOL, "%s has no member \"%s\"", want->subject, want->member);
-    }
-    root->value = *child;
-    root->value.key = NULL;
-    root->value.key_length = 0;
-    root->value.flags &= (uint8_t) ~(AXI_OWNS_KEY | AXI_KEY_IS_BYTES);
-    child->type = AXON_NIL;
-    child->flags &= AXI_OWNS_KEY | AXI_KEY_IS_BYTES;
-    if (tree->flags & AXI_OWNS_MESSAGE) {
-        root->value.flags |= AXI_OWNS_MESSAGE;
-        root->message = ((axi_root *)tree)->message;
+    axon_value *child = (axon_value *)(uintptr_t)axon_value_get(tree, want->member);
+    axon_value moved = child ? *child : (axon_value){0};
+    moved.key = NULL; /* it points into `text` too */
+    moved.key_length = 0;
+    axon_value *root = child ? axi_value_root(&moved, text) : NULL;
+    if (root) {
         tree->flags &= (uint8_t)~AXI_OWNS_MESSAGE;
+        child->type = AXON_NIL;
     }
     axon_value_free(tree);
-    *value = &root->value;
+    if (!child)
+        return axi_fail(err, AXON_EPROTOCOL, "%s has no member \"%s\"", want->subject, want->member);
+    if (!root) return axi_no_memory(err, sizeof *root);
+    *value = root;
     return AXON_OK;
 }
 
@@ -276,7 +266,7 @@ static axon_status read_reply(const reading *want, const axi_http_reply *reply, 
     axon_value *tree = NULL;
     axon_status status = axi_json_read((char *)reply->data, reply->length, want->subject, &tree, err);
     if (status) return status;
-    if (want->member) return take_member(want, tree, value, err);
+    if (want->member) return take_member(want, tree, (char *)reply->data, value, err);
     *value = tree;
     return AXON_OK;
 }
