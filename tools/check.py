@@ -69,13 +69,14 @@ DOORS = {
     r"openssl/": "ws*.c",
     r"(cjson/|cJSON\.h)": "json.c",
     r"msgpack": "pack.c",
-    r"(jpeglib\.h|png\.h|isa-l)": "image*.c",
+    r"(jpeglib|jerror)\.h": "image_jpeg.c",
+    r"(png\.h|isa-l)": "image_png.c",
 }
 # What comes with the C library and the compiler, and needs no door.
 AT_HOME = re.compile(
     r"(axon|arpa|linux|net|netinet|sys)/.*|immintrin\.h|arm_neon\.h|cpuid\.h|"
     r"(assert|ctype|dirent|endian|errno|fcntl|fenv|float|getopt|inttypes|limits|locale|math|netdb|poll|pthread|"
-    r"sched|semaphore|signal|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|string|strings|time|unistd|"
+    r"sched|semaphore|setjmp|signal|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|string|strings|time|unistd|"
     r"wchar)\.h"
 )
 INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[<\"]([^>\"]+)", re.MULTILINE)

@@ -16,7 +16,7 @@ AXON_BEGIN
 
 /** The form that a picture is stored in. */
 typedef enum axon_image_format {
-    AXON_IMAGE_UNKNOWN = 0, /**< file bytes of a kind that axon passes on and does not read */
+    AXON_IMAGE_UNKNOWN = 0, /**< none; in options: the default */
     AXON_IMAGE_PIXELS = 1,  /**< an array */
     AXON_IMAGE_JPEG = 2,
     AXON_IMAGE_PNG = 3,
@@ -34,9 +34,12 @@ typedef enum axon_color {
     AXON_BGR = 2
 } axon_color;
 
-/** Opens file bytes: a whole JPEG, PNG, or any other picture file, which travels as it is.
+/** Opens file bytes: a whole JPEG, PNG, or any other picture file that axon_image_format names, which
+ *  travels as it is. Of a JPEG, PNG or .npy the header is read too; whether the rest is sound shows when
+ *  it is decoded.
  *  @param data   borrowed, not empty
- *  @param image  the caller's; free it with axon_image_close() */
+ *  @param image  the caller's; free it with axon_image_close()
+ *  @return AXON_EINVAL when it is no picture, or cut off in its header */
 AXON_API axon_status axon_image_open_bytes(const void *data, size_t length, axon_image **image,
                                            axon_error *err);
 
@@ -46,14 +49,16 @@ AXON_API axon_status axon_image_open_bytes(const void *data, size_t length, axon
  *          AXON_ETOOBIG (over 256 MiB) */
 AXON_API axon_status axon_image_open_path(const char *path, axon_image **image, axon_error *err);
 
-/** Opens pixels: uint8 (height, width), (height, width, 1 | 3 | 4); uint16 (height, width);
- *  float32 or float64 (height, width), which travels as .npy. Any strides.
+/** Opens pixels: uint8 (height, width), (height, width, 1 | 3 | 4); uint16 (height, width), perhaps with
+ *  a last dimension of 1; float32 or float64 likewise, which travel as .npy. Any strides, either byte order,
+ *  up to 2^28 pixels.
  *  @param pixels  copied; the data it points at is borrowed
  *  @return AXON_EINVAL naming the shape or dtype that cannot be a picture */
 AXON_API axon_status axon_image_open_pixels(const axon_array *pixels, axon_color color, axon_image **image,
                                             axon_error *err);
 
-/** Opens base64 text of picture file bytes, bare or as a data URI ("data:image/png;base64,...").
+/** Opens base64 text of picture file bytes, bare or as a data URI ("data:image/png;base64,..."). White space
+ *  and a missing padding are put right in a copy; else the text travels as it is.
  *  @param text    borrowed
  *  @param length  bytes, or AXON_ZSTRING
  *  @return AXON_EINVAL when it is not base64, or not of a picture */
@@ -72,8 +77,8 @@ typedef struct axon_image_info {
     axon_image_format format; /**< how it is held */
     int32_t width;            /**< pixels; 0 when the format is not one that axon reads */
     int32_t height;           /**< pixels; likewise */
-    int32_t channels;         /**< 1, 3 or 4; likewise */
-    int32_t bits;             /**< of one channel: 8, 16, 32 or 64; likewise */
+    int32_t channels;         /**< 1, 3 or 4, and 2 for a PNG of grey and alpha; likewise */
+    int32_t bits;             /**< of one channel, when decoded: 8, 16, 32 or 64; likewise */
 } axon_image_info;
 
 AXON_API axon_status axon_image_inspect(const axon_image *image, axon_image_info *info, axon_error *err);
@@ -86,10 +91,13 @@ typedef struct axon_image_encode_options {
     int32_t quality;          /**< of a JPEG, 1 to 100; default 90 */
 } axon_image_encode_options;
 
-/** Gives the picture as file bytes; bytes already of the format asked for are copied as they are.
+/** Gives the picture as file bytes; bytes already of the format asked for are copied as they are, a JPEG or
+ *  PNG is decoded first. Colour in PNG and JPEG is stored in their own order; NPY has the pixels as they were
+ *  given, in C order.
  *  @param opts  may be NULL
  *  @param data  the caller's; free it with axon_free()
- *  @return AXON_EINVAL when the pixels do not fit the format (float as PNG, uint16 as JPEG) */
+ *  @return AXON_EINVAL when the pixels do not fit the format (float as PNG, uint16 as JPEG), and as
+ *          axon_image_decode() */
 AXON_API axon_status axon_image_encode(const axon_image *image, const axon_image_encode_options *opts,
                                        void **data, size_t *length, axon_error *err);
 
