@@ -10,7 +10,8 @@
  *
  * Ownership A leaf (string, bytes, array, image, JSON text) borrows the caller's memory until the tree
  *           is freed; map keys are copied. A child belongs to the tree it was added to, also when
- *           adding it failed. What a reply's accessors return points into that reply.
+ *           adding it failed; a whole reply may be added like any other value. What a reply's accessors
+ *           return points into that reply.
  * Threads   A tree may be read by many threads at once while nobody changes it.
  */
 #ifndef AXON_VALUE_H
@@ -62,7 +63,8 @@ typedef enum axon_dtype {
 } axon_dtype;
 
 /** An array, described. The memory is whoever's it was.
- *  Arrays that were received are C-ordered, in this machine's byte order and aligned to itemsize. */
+ *  Arrays that were received are C-ordered (strides all 0), in this machine's byte order and aligned; their
+ *  bools are 0 or 1, their text is Unicode. */
 typedef struct axon_array {
     axon_dtype dtype;               /**< required */
     int32_t ndim;                   /**< 0 to AXON_MAX_NDIM; 0 is one element */
@@ -70,7 +72,8 @@ typedef struct axon_array {
     int32_t swapped;                /**< 1: elements are in the other byte order (numpy ">f4") */
     const void *data;               /**< the first element; may be NULL when there are none */
     int64_t shape[AXON_MAX_NDIM];   /**< each >= 0 */
-    int64_t strides[AXON_MAX_NDIM]; /**< bytes from one element to the next; all 0: C order */
+    int64_t strides[AXON_MAX_NDIM]; /**< bytes from one element to the next; all 0: C order, so one
+                                         element repeated along every dimension has no description */
 } axon_array;
 
 /** The bytes of one element; 0 for the AXON_FIXED_ types and for what is no dtype. */
@@ -119,7 +122,8 @@ AXON_API axon_value *axon_value_map(void);
 /** Puts `child` under `key`; an earlier child of that key is freed.
  *  @param key    UTF-8, zero-terminated; copied
  *  @param child  the map's from now on, freed on failure; NULL is AXON_ENOMEM
- *  @return AXON_EINVAL when `map` is no map, AXON_ENOMEM */
+ *  @return AXON_EINVAL when `map` is no map, or is `child`, which then stays the caller's; AXON_ENOMEM, also
+ *          when `map` is NULL, being what a constructor gave */
 AXON_API axon_status axon_value_set(axon_value *map, const char *key, axon_value *child);
 
 /** Adds `child` at the end. @param child  as for axon_value_set() */
@@ -147,7 +151,8 @@ AXON_API const axon_value *axon_value_at(const axon_value *value, size_t index);
  *  @param is_bytes  1 when the peer sent the key as bytes, else 0; may be NULL */
 AXON_API const char *axon_value_key(const axon_value *map, size_t index, size_t *length, int32_t *is_bytes);
 
-/** The child under `key` (zero-terminated); NULL when there is none. */
+/** The child under `key` (zero-terminated), whether the peer sent that as text or as bytes; the last one when
+ *  a peer sent several; NULL when there is none. */
 AXON_API const axon_value *axon_value_get(const axon_value *map, const char *key);
 
 /* Each of these writes its outputs and returns AXON_OK, or returns AXON_EINVAL and writes nothing when
@@ -162,7 +167,7 @@ AXON_API axon_status axon_value_as_string(const axon_value *value, const char **
 AXON_API axon_status axon_value_as_bytes(const axon_value *value, const void **data, size_t *length);
 /** Of an array or a scalar. */
 AXON_API axon_status axon_value_as_array(const axon_value *value, const axon_array **array);
-/** Of a list whose every child is a float, or every child an integer: all of them in one call.
+/** Of a list of numbers, each of which converts: all of them in one call.
  *  @param numbers  room for axon_value_count() of them */
 AXON_API axon_status axon_value_as_floats(const axon_value *list, double *numbers);
 AXON_API axon_status axon_value_as_ints(const axon_value *list, int64_t *numbers);
@@ -188,21 +193,23 @@ AXON_API axon_status axon_value_to_msgpack(const axon_value *value, axon_marker 
  *  shape are checked against what is there, and nothing may follow the message.
  *  @param data   read during the call only
  *  @param value  the tree, the caller's; free it with axon_value_free()
- *  @return AXON_EPROTOCOL; the message names the place in the tree and the reason */
+ *  @return AXON_EPROTOCOL; the message names the place in the tree and the reason.
+ *          AXON_ETOOBIG (over 8 388 608 values) */
 AXON_API axon_status axon_value_from_msgpack(const void *data, size_t length, axon_value **value,
                                              axon_error *err);
 
 /** Writes a tree as JSON. Arrays become nested lists, bytes and images base64 text, numbers that JSON
  *  does not know become null.
  *  @param text    zero-terminated, the caller's; free it with axon_free()
- *  @param length  its bytes without the zero; may be NULL */
+ *  @param length  its bytes without the zero; may be NULL
+ *  @return AXON_EINVAL; the message names the place in the tree and the reason */
 AXON_API axon_status axon_value_to_json(const axon_value *value, char **text, size_t *length,
                                         axon_error *err);
 
 /** Reads JSON text, as hostile as msgpack is.
  *  @param text   read during the call only
  *  @param value  the tree, the caller's; free it with axon_value_free()
- *  @return AXON_EPROTOCOL; the message names the offset */
+ *  @return AXON_EPROTOCOL; the message names the offset. AXON_ETOOBIG (over 8 388 608 values) */
 AXON_API axon_status axon_value_from_json(const char *text, size_t length, axon_value **value,
                                           axon_error *err);
 
