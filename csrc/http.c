@@ -49,6 +49,7 @@ typedef struct progress {
     size_t quad_length;  /* of it, at its end */
     uint64_t sent;       /* bytes of the body */
     size_t header_bytes; /* of the reply */
+    bool header_ended;   /* the empty line has come */
     axi_buffer data;     /* of the reply */
     enum refusal refusal;
 } progress;
@@ -59,6 +60,7 @@ struct axi_http {
     struct curl_slist *headers;      /* of a GET */
     struct curl_slist *json_headers; /* of a POST */
     char *url;
+    char *far_host; /* NULL when it is near, and no proxy is asked */
     bool is_tls;
     uint32_t timeout_ms;
     uint32_t connect_timeout_ms;
@@ -135,14 +137,19 @@ static axon_status timed_out(const axi_http *http, axon_error *err)
                        http->timeout_ms);
 }
 
+static axon_status header_too_long(const axi_http *http, axon_error *err)
+{
+    return axi_fail(err, AXON_EPROTOCOL, "%s: the header of the reply is longer than %d bytes", http->url,
+                    MAX_HEADER_BYTES);
+}
+
 static axon_status refused(const axi_http *http, axon_error *err)
 {
     switch (http->now.refusal) {
     case REFUSED_MEMORY:
         return axi_no_memory(err, http->now.data.length);
     case REFUSED_HEADERS:
-        return axi_fail(err, AXON_EPROTOCOL, "%s: the header of the reply is longer than %d bytes",
-                        http->url, MAX_HEADER_BYTES);
+        return header_too_long(http, err);
     case REFUSED_ENCODING:
         return axi_fail(err, AXON_EPROTOCOL, "%s: the reply is compressed, which was not asked for",
                         http->url);
@@ -158,14 +165,12 @@ static axon_status not_connected(const axi_http *http, axon_error *err)
     char text[128];
     long number = 0;
     curl_easy_getinfo(http->easy, CURLINFO_OS_ERRNO, &number);
-    switch (number) {
-    case 0:
-        return unavailable(http, AXON_ECONNECT, err, "%s", http->reason);
-    case ECONNREFUSED:
-        return unavailable(http, AXON_ECONNECT, err, "connection refused");
-    default:
-        return unavailable(http, AXON_ECONNECT, err, "%s", strerror_r((int)number, text, sizeof text));
-    }
+    bool is_proxy = http->far_host && !strcasestr(http->reason, http->far_host);
+    return unavailable(http, AXON_ECONNECT, err, "%s%s",
+                       is_proxy ? "the proxy that the environment names: " : "",
+                       number == 0              ? http->reason
+                       : number == ECONNREFUSED ? "connection refused"
+                                                : strerror_r((int)number, text, sizeof text));
 }
 
 /* The connection ended, or what came over it cannot be read on. */
@@ -185,12 +190,20 @@ static axon_status lost(const axi_http *http, axon_error *err)
     return unavailable(http, AXON_ECONNECT, err, "connection closed without an answer");
 }
 
+/* libcurl takes a header line of more than 100 KB for memory running out. */
+static bool is_long_line(const axi_http *http)
+{
+    curl_off_t began = 0;
+    curl_easy_getinfo(http->easy, CURLINFO_STARTTRANSFER_TIME_T, &began);
+    return began > 0 && !http->now.header_ended;
+}
+
 static axon_status transfer_failed(const axi_http *http, CURLcode code, axon_error *err)
 {
     const char *reason = http->reason[0] ? http->reason : curl_easy_strerror(code);
     switch (code) {
     case CURLE_OUT_OF_MEMORY:
-        return curl_failed(code, err);
+        return is_long_line(http) ? header_too_long(http, err) : curl_failed(code, err);
     case CURLE_COULDNT_RESOLVE_HOST:
         return unavailable(http, AXON_ECONNECT, err, "no such host");
     case CURLE_COULDNT_RESOLVE_PROXY:
@@ -295,6 +308,7 @@ static size_t write_header(char *line, size_t size, size_t count, void *user)
     progress *now = &((axi_http *)user)->now;
     size_t length = size * count, skip = sizeof encoding - 1;
     now->header_bytes += length;
+    now->header_ended = line[0] == '\r' || line[0] == '\n';
     if (now->header_bytes > MAX_HEADER_BYTES) return refuse(now, REFUSED_HEADERS);
     if (length <= skip || strncasecmp(line, encoding, skip) != 0) return length;
     while (skip < length && line[skip] == ' ')
@@ -398,15 +412,18 @@ static axon_status parse_url(CURLU *parts, const char *url, char **host, char **
     return AXON_OK;
 }
 
-/* Checks the URL, and finds out what is to be known of it: whether it is TLS, whether it is near. */
-static axon_status check_url(const char *url, bool *is_near, axon_error *err)
+/* Checks the URL, and gives its host when that is not near. */
+static axon_status check_url(const char *url, char **far_host, axon_error *err)
 {
     axon_status status = check_text(url, err);
     if (status) return status;
     CURLU *parts = curl_url();
     char *host = NULL, *port = NULL;
     status = parts ? parse_url(parts, url, &host, &port, err) : curl_failed(CURLE_OUT_OF_MEMORY, err);
-    if (status == AXON_OK) *is_near = axi_host_is_near(host, strlen(host));
+    if (status == AXON_OK && !axi_host_is_near(host, strlen(host))) {
+        *far_host = strdup(host);
+        if (!*far_host) status = axi_no_memory(err, strlen(host));
+    }
     curl_free(host);
     curl_free(port);
     curl_url_cleanup(parts);
@@ -476,7 +493,7 @@ static CURLcode set_callbacks(axi_http *http)
     return CURLE_OK;
 }
 
-static CURLcode set_connection(axi_http *http, const axi_http_options *options, bool is_near)
+static CURLcode set_connection(axi_http *http, const axi_http_options *options)
 {
     CURLcode code;
 #if LIBCURL_VERSION_NUM >= 0x075500
@@ -498,7 +515,7 @@ static CURLcode set_connection(axi_http *http, const axi_http_options *options, 
     SET(CURLOPT_USERAGENT, "axon");
     uint64_t longest = options->max_reply_bytes < INT64_MAX ? options->max_reply_bytes : INT64_MAX;
     SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)longest);
-    if (is_near) SET(CURLOPT_PROXY, "");
+    if (!http->far_host) SET(CURLOPT_PROXY, "");
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     if (options->ca_file) SET(CURLOPT_CAINFO, options->ca_file);
     if (options->tls_insecure) {
@@ -508,19 +525,22 @@ static CURLcode set_connection(axi_http *http, const axi_http_options *options, 
     return CURLE_OK;
 }
 
-static axon_status set_up(axi_http *http, const char *url, const axi_http_options *options, bool is_near,
-                          axon_error *err)
+static axon_status set_up(axi_http *http, const char *url, const axi_http_options *options, axon_error *err)
 {
+    axon_status status = check_url(url, &http->far_host, err);
+    if (status == AXON_OK) status = check_options(options, err);
+    if (status) return status;
     size_t length = strlen(url);
     while (url[length - 1] == '/')
         length--;
     http->url = strndup(url, length);
+    http->is_tls = strncasecmp(url, "https", 5) == 0;
     http->multi = curl_multi_init();
     http->easy = curl_easy_init();
     if (!http->url || !http->multi || !http->easy || !add_headers(http, options->bearer_token))
         return curl_failed(CURLE_OUT_OF_MEMORY, err);
     CURLcode code = set_callbacks(http);
-    if (!code) code = set_connection(http, options, is_near);
+    if (!code) code = set_connection(http, options);
     if (!code && curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, 1L) != CURLM_OK)
         code = CURLE_OUT_OF_MEMORY;
     return code ? curl_failed(code, err) : AXON_OK;
@@ -533,20 +553,15 @@ axon_status axi_http_open(axi_http **http, const char *url, const axi_http_optio
     pthread_once(&once, global_init);
     if (global_code) return curl_failed(global_code, err);
 
-    bool is_near = false;
-    axon_status status = check_url(url, &is_near, err);
-    if (status == AXON_OK) status = check_options(options, err);
-    if (status) return status;
     axi_http *opened = calloc(1, sizeof *opened);
     if (!opened) return axi_no_memory(err, sizeof *opened);
-    opened->is_tls = strncasecmp(url, "https", 5) == 0;
     opened->timeout_ms = options->timeout_ms;
     opened->connect_timeout_ms = options->connect_timeout_ms;
     opened->max_reply_bytes = options->max_reply_bytes;
     opened->owner = getpid();
     for (int i = 0; i < MAX_SOCKETS; i++)
         opened->sockets[i] = -1;
-    status = set_up(opened, url, options, is_near, err);
+    axon_status status = set_up(opened, url, options, err);
     if (status) {
         axi_http_close(opened);
         return status;
@@ -624,7 +639,6 @@ static axon_status wait_a_little(axi_http *http, axi_time deadline, axi_time *as
     if (code) return axi_fail(err, AXON_ECONNECT, "%s: %s", http->url, curl_multi_strerror(code));
     axi_time now = axi_now();
     bool is_due = ready == 0 || now - *asked > (axi_time)AXI_LOOK_UP_MS * 1000000;
-    if (was_cancelled(http)) return axi_fail(err, AXON_ECANCELED, "%s: the call was cancelled", http->url);
     if (is_due) {
         *asked = now;
         if (axi_interrupted())
@@ -639,11 +653,14 @@ static axon_status drive(axi_http *http, axi_time deadline, CURLcode *code, axon
     axi_time asked = axi_now();
     for (;;) {
         int running = 0, more = 0;
+        if (was_cancelled(http))
+            return axi_fail(err, AXON_ECANCELED, "%s: the call was cancelled", http->url);
         axon_status status = perform(http, &running, err);
         if (status) return status;
         if (running == 0) {
             const CURLMsg *message = curl_multi_info_read(http->multi, &more);
             *code = message ? message->data.result : CURLE_OUT_OF_MEMORY;
+            if (*code == CURLE_OK && !http->now.header_ended) *code = CURLE_PARTIAL_FILE;
             return AXON_OK;
         }
         status = wait_a_little(http, deadline, &asked, err);
@@ -874,6 +891,7 @@ void axi_http_close(axi_http *http)
     curl_slist_free_all(http->headers);
     curl_slist_free_all(http->json_headers);
     axi_buffer_free(&http->now.data);
+    free(http->far_host);
     free(http->url);
     free(http);
 }
