@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from openpi_client import msgpack_numpy
+import numpy.typing as npt
+from openpi_client import msgpack_numpy  # type: ignore[import-not-found]
 
 
-def ramp(dtype: str, *shape: int) -> np.ndarray:
+def ramp(dtype: str, *shape: int) -> npt.NDArray[np.generic]:
     return np.arange(int(np.prod(shape))).astype(dtype).reshape(shape)
 
 
