@@ -67,7 +67,6 @@ DOORS = {
     r"curl/": "http.c",
     r"libwebsockets\.h": "ws*.c",
     r"openssl/": "ws*.c",
-    r"(cjson/|cJSON\.h)": "json.c",
     r"msgpack": "pack.c",
     r"(jpeglib|jerror)\.h": "image_jpeg.c",
     r"(png\.h|isa-l)": "image_png.c",

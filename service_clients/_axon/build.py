@@ -20,7 +20,6 @@ from cffi import FFI
 # What the core stands on: any of these pkg-config names, and the Debian package that brings it.
 LIBRARIES = [
     (("libcurl",), "libcurl4-openssl-dev"),
-    (("libcjson",), "libcjson-dev"),
     (("msgpack-c", "msgpack"), "libmsgpack-dev"),
     (("libwebsockets",), "libwebsockets-dev"),
     (("openssl",), "libssl-dev"),
