@@ -128,7 +128,8 @@ static axon_status leave(axi_ws *ws, axon_status status)
 void axi_ws_begin(axi_ws *ws)
 {
     eventfd_t ignored;
-    if (atomic_exchange(&ws->is_cancelled, false)) eventfd_read(ws->wake_fd, &ignored);
+    bool was_cancelled = atomic_exchange(&ws->is_cancelled, false);
+    if (was_cancelled && getpid() == ws->owner) eventfd_read(ws->wake_fd, &ignored);
 }
 
 void axi_ws_cancel(axi_ws *ws)
