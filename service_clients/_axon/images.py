@@ -136,6 +136,12 @@ def _named(exception: Exception, image: Any, subject: str) -> Exception:
 
 
 def _names_no_file(image: Any) -> bool:
-    if isinstance(image, str):
-        return not image.startswith("data:") and not os.path.exists(image)
-    return isinstance(image, os.PathLike) and not os.path.exists(image)
+    if not isinstance(image, (str, os.PathLike)) or str(image).startswith("data:"):
+        return False
+    try:
+        os.stat(image)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # no permission; too long for a path; a zero character in it
+        return False
+    return False

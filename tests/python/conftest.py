@@ -8,17 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-
-Serve = Callable[[Any], str]
-ServePolicy = Callable[..., str]
-RunScript = Callable[..., "subprocess.CompletedProcess[str]"]
+from support import CHECKOUT, RunScript, Serve, ServePolicy
 
 
 @pytest.fixture(scope="session")
@@ -106,11 +99,3 @@ def run_script() -> RunScript:
         return done
 
     return run
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Waits for a condition; fails when it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)

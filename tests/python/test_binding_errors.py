@@ -110,7 +110,7 @@ def test_seconds_become_milliseconds_rounded_up(seconds: Any, ms: int) -> None:
 
 @pytest.mark.parametrize("seconds", [math.nan, 0, 0.0, -1, -math.inf, True, False, "1", b"1", [1], 1j])
 def test_what_is_no_time_to_wait_is_refused(seconds: Any) -> None:
-    with pytest.raises(ValueError, match="connect_timeout is .* seconds"):
+    with pytest.raises(ValueError, match=r"connect_timeout is .* seconds"):
         milliseconds(seconds, "connect_timeout")
 
 
