@@ -64,6 +64,8 @@ $(TOOLS): $(BUILD)/bin/%: csrc/tools/%.c
 $(TESTS): $(BUILD)/tests/%: tests/c/%.c
 	@mkdir -p $(@D)
 	$(LINK) -lcmocka
+# In these, allocations fail on purpose: tests/c/failing_malloc.h.
+$(filter %_memory,$(TESTS)): private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(FUZZERS): $(BUILD)/fuzz/%: tests/fuzz/%.c
 	@mkdir -p $(@D)
 	$(LINK) -fsanitize=fuzzer

@@ -62,10 +62,15 @@ typedef struct literal {
     const char *end;
 } literal;
 
-static bool take(literal *text, char character)
+static void skip_spaces(literal *text)
 {
     while (text->at < text->end && (*text->at == ' ' || *text->at == '\n'))
         text->at++;
+}
+
+static bool take(literal *text, char character)
+{
+    skip_spaces(text);
     if (text->at == text->end || *text->at != character) return false;
     text->at++;
     return true;
@@ -97,6 +102,7 @@ static bool take_word(literal *text, const char *word)
 static bool take_number(literal *text, uint32_t *number)
 {
     uint64_t value = 0;
+    skip_spaces(text);
     const char *start = text->at;
     for (; text->at < text->end && *text->at >= '0' && *text->at <= '9'; text->at++) {
         value = value * 10 + (uint64_t)(*text->at - '0');
@@ -112,18 +118,15 @@ typedef struct npy {
     size_t ndim;
 } npy;
 
-/* Up to three dimensions; more are no picture. */
+/* Up to three dimensions; more are no picture. A comma may end it. */
 static bool take_shape(literal *text, npy *found)
 {
     if (!take(text, '(')) return false;
     found->ndim = 0;
     while (!take(text, ')')) {
-        if (found->ndim == 3) return false;
         if (found->ndim > 0 && !take(text, ',')) return false;
-        if (take(text, ')')) break; /* a comma may end it */
-        while (text->at < text->end && *text->at == ' ')
-            text->at++;
-        if (!take_number(text, &found->shape[found->ndim])) return false;
+        if (found->ndim > 0 && take(text, ')')) break;
+        if (found->ndim == 3 || !take_number(text, &found->shape[found->ndim])) return false;
         found->ndim++;
     }
     return true;
@@ -186,14 +189,14 @@ axon_status axi_npy_header(const axi_source *source, axi_header *header, const c
     uint8_t start[12];
     char text[MAX_HEADER];
     size_t got = axi_source_read(source, 0, start, sizeof start);
-    if (got < sizeof start)
-        return axi_fail(err, AXON_EINVAL, "%s: .npy is cut off at byte %zu", subject, got);
-    bool is_first = start[6] == 1;
-    size_t at = is_first ? 10 : 12, length = (size_t)start[8] | (size_t)start[9] << 8;
-    if (!is_first) length |= (size_t)start[10] << 16 | (size_t)start[11] << 24;
+    bool is_first = got > 6 && start[6] == 1;
+    size_t at = is_first ? 10 : 12;
+    if (got < at) return axi_fail(err, AXON_EINVAL, "%s: .npy is cut off at byte %zu", subject, got);
     if (start[6] < 1 || start[6] > 3)
         return axi_fail(err, AXON_EINVAL, "%s: .npy of version %u.%u (1.0 to 3.0)", subject, start[6],
                         start[7]);
+    size_t length = (size_t)start[8] | (size_t)start[9] << 8;
+    if (!is_first) length |= (size_t)start[10] << 16 | (size_t)start[11] << 24;
     if (length > sizeof text)
         return axi_fail(err, AXON_EINVAL, "%s: .npy header of %zu bytes (at most %zu)", subject, length,
                         sizeof text);

@@ -318,8 +318,7 @@ axon_status axi_png_encode(const axi_pixels *pixels, axi_buffer *out, axon_error
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
-#define DEFLATE_BEST 1032    /* deflate never packs more bytes into one than this */
-#define MAX_CHUNK (8u << 20) /* of colour profiles and texts, which nobody looks at */
+#define DEFLATE_BEST 1032 /* deflate never packs more bytes into one than this */
 
 typedef struct decoder {
     png_struct *png;
@@ -434,8 +433,8 @@ static bool run(decoder *d)
     d->info = png_create_info_struct(d->png);
     if (!d->info) leave(d, axi_fail(d->err, AXON_ENOMEM, "image: out of memory while a PNG was read"));
     png_set_read_fn(d->png, d, on_read);
-    png_set_user_limits(d->png, INT32_MAX, INT32_MAX); /* read_header() checks */
-    png_set_chunk_malloc_max(d->png, MAX_CHUNK);
+    png_set_user_limits(d->png, INT32_MAX, INT32_MAX);                     /* read_header() checks */
+    png_set_keep_unknown_chunks(d->png, PNG_HANDLE_CHUNK_NEVER, NULL, -1); /* texts, profiles: unread */
     read_header(d);
     read_rows(d);
     return true;
