@@ -137,19 +137,14 @@ static axon_status timed_out(const axi_http *http, axon_error *err)
                        http->timeout_ms);
 }
 
-static axon_status header_too_long(const axi_http *http, axon_error *err)
-{
-    return axi_fail(err, AXON_EPROTOCOL, "%s: the header of the reply is longer than %d bytes", http->url,
-                    MAX_HEADER_BYTES);
-}
-
 static axon_status refused(const axi_http *http, axon_error *err)
 {
     switch (http->now.refusal) {
     case REFUSED_MEMORY:
         return axi_no_memory(err, http->now.data.length);
     case REFUSED_HEADERS:
-        return header_too_long(http, err);
+        return axi_fail(err, AXON_EPROTOCOL, "%s: the header of the reply is longer than %d bytes",
+                        http->url, MAX_HEADER_BYTES);
     case REFUSED_ENCODING:
         return axi_fail(err, AXON_EPROTOCOL, "%s: the reply is compressed, which was not asked for",
                         http->url);
@@ -190,7 +185,7 @@ static axon_status lost(const axi_http *http, axon_error *err)
     return unavailable(http, AXON_ECONNECT, err, "connection closed without an answer");
 }
 
-/* libcurl takes a header line of more than 100 KB for memory running out. */
+/* libcurl says "out of memory" of a header line of more than 100 KB as well. */
 static bool is_long_line(const axi_http *http)
 {
     curl_off_t began = 0;
@@ -203,7 +198,10 @@ static axon_status transfer_failed(const axi_http *http, CURLcode code, axon_err
     const char *reason = http->reason[0] ? http->reason : curl_easy_strerror(code);
     switch (code) {
     case CURLE_OUT_OF_MEMORY:
-        return is_long_line(http) ? header_too_long(http, err) : curl_failed(code, err);
+        if (!is_long_line(http)) return curl_failed(code, err);
+        return axi_fail(err, AXON_EPROTOCOL,
+                        "%s: a header line of the reply is endless, or memory ran out while it was read",
+                        http->url);
     case CURLE_COULDNT_RESOLVE_HOST:
         return unavailable(http, AXON_ECONNECT, err, "no such host");
     case CURLE_COULDNT_RESOLVE_PROXY:

@@ -179,7 +179,10 @@ static axon_status service_failed(const char *path, axi_http_reply *reply, axon_
     }
     bool is_refusal = reply->status == 401 || reply->status == 403;
     axon_status status = axi_fail(err, is_refusal ? AXON_EAUTH : AXON_ESERVER, "%s failed (HTTP %d): %s",
-                                  path, (int)reply->status, why.length ? why.text : "the reply is empty");
+                                  path, (int)reply->status,
+                                  why.length      ? why.text
+                                  : reply->length ? "the reply has no text to show"
+                                                  : "the reply is empty");
     if (err) err->http_status = reply->status;
     return status;
 }

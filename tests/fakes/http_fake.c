@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { FAKE_HEAD = 16384, FAKE_CONNECTIONS = 64 };
+enum { FAKE_HEAD = 16384, FAKE_CONNECTIONS = 1024 };
 
 typedef struct http_fake http_fake;
 
