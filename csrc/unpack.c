@@ -186,15 +186,32 @@ static axon_status read_children(reader *r, axon_value *node, const axi_path *pa
     return AXON_OK;
 }
 
+static axon_status too_deep(const reader *r, const axi_path *path)
+{
+    return broken(r, path, r->at, "nested deeper than 32 levels (AXON_MAX_DEPTH)");
+}
+
+/* Of what lies below the deepest level, only the map and the shape of an array are allowed: they are gone once
+ * the array has been read. */
+static axon_status check_depth(const reader *r, const axon_value *node, const axi_path *path)
+{
+    for (uint32_t i = 0; axi_is_container(node) && i < node->as.children.count; i++) {
+        axi_path here = axi_path_to(path, node, i);
+        if (axi_is_container(&node->as.children.items[i])) return too_deep(r, &here);
+    }
+    return AXON_OK;
+}
+
 static axon_status read_container(reader *r, const header *h, axon_value *node, const axi_path *path,
                                   int depth)
 {
     size_t at = r->at;
-    if (depth > AXON_MAX_DEPTH) return broken(r, path, at, "nested deeper than 32 levels (AXON_MAX_DEPTH)");
+    if (depth > AXON_MAX_DEPTH + 2) return too_deep(r, path);
     node->type = h->kind == IS_MAP ? AXON_MAP : AXON_LIST;
     axon_status status = make_children(r, h, node, path);
     if (status == AXON_OK) status = read_children(r, node, path, (uint32_t)h->number, depth);
     if (status == AXON_OK && node->type == AXON_MAP) status = read_marked(r, node, path, at);
+    if (status == AXON_OK && depth == AXON_MAX_DEPTH) status = check_depth(r, node, path);
     return status;
 }
 

@@ -510,6 +510,45 @@ static void what_is_gathered_lies_in_one_buffer(void **state)
     axi_message_free(&message);
 }
 
+static void pictures_are_sent_as_rgb_pixels(void **state)
+{
+    (void)state;
+    static const uint8_t bgr[] = {3, 2, 1, 6, 5, 4}, rgb[] = {1, 2, 3, 4, 5, 6};
+    const axon_array pixels = {.dtype = AXON_UINT8, .ndim = 3, .shape = {1, 2, 3}, .data = bgr};
+    axon_error err;
+    axon_image *image = NULL;
+    axon_value *back = NULL;
+    const axon_array *read = NULL;
+    assert_ok(axon_image_open_pixels(&pixels, AXON_BGR, &image, &err), &err);
+    axon_value *value = axon_value_image(image);
+    blob message = pack(value, AXON_MARKER_OPENPI);
+    assert_ok(axon_value_from_msgpack(message.data, message.length, &back, &err), &err);
+    assert_int_equal(axon_value_as_array(back, &read), AXON_OK);
+    assert_int_equal(read->ndim, 3);
+    assert_memory_equal(read->data, rgb, 6);
+    axon_value_free(back);
+    axon_value_free(value);
+    axon_image_close(image);
+    free(message.data);
+}
+
+static void a_picture_that_cannot_be_decoded_is_named(void **state)
+{
+    (void)state;
+    static const char gif[] = "GIF89a\1\0\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\0;";
+    axon_error err;
+    axon_image *image = NULL;
+    axi_message message = {0};
+    axon_value *map = axon_value_map();
+    assert_ok(axon_image_open_bytes(gif, sizeof gif - 1, &image, &err), &err);
+    axon_value_set(map, "cam", axon_value_image(image));
+    assert_fails(axi_pack(&message, map, AXON_MARKER_OPENPI, "observation", &err), AXON_EINVAL, &err,
+                 "observation \"cam\": image");
+    axi_message_free(&message);
+    axon_value_free(map);
+    axon_image_close(image);
+}
+
 /* {"images": {"top": [0, 1, child]}} */
 static axon_value *at_top_2(axon_value *child)
 {
@@ -778,6 +817,9 @@ static void a_message_that_breaks_the_rules_is_refused(void **state)
         {"81 a161 d6ff00000000", "message \"a\": an extension type"},
         {"82 a161 92 01 a1ff a162 01", "message \"a[1]\": text that is not UTF-8"},
         {"91*33 01", "nested deeper than 32 levels"},
+        {"91*33 90", "nested deeper than 32 levels"},
+        {"91*32 80", "nested deeper than 32 levels"},
+        {"91*2000 01", "nested deeper than 32 levels"},
         {"81 a161 91*32 01", "nested deeper than 32 levels"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -859,11 +901,25 @@ static void a_marked_map_that_lies_is_refused_by_its_field(void **state)
     }
 }
 
-static void thirty_two_levels_are_read(void **state)
+static void what_is_sent_at_the_deepest_level_can_be_read(void **state)
 {
     (void)state;
-    axon_value *value = read_hex_message("91*32 01");
-    axon_value_free(value);
+    axon_value *deep = axon_value_list(), *back = NULL;
+    axon_value_append(deep, zero_bytes(3));
+    axon_value_append(deep, scalar_int8());
+    for (int i = 1; i < 32; i++) {
+        axon_value *outer = axon_value_list();
+        axon_value_append(outer, deep);
+        deep = outer;
+    }
+    for (axon_marker marker = AXON_MARKER_OPENPI; marker <= AXON_MARKER_SIMULATOR; marker++) {
+        axon_error err;
+        blob message = pack(deep, marker);
+        assert_ok(axon_value_from_msgpack(message.data, message.length, &back, &err), &err);
+        axon_value_free(back);
+        free(message.data);
+    }
+    axon_value_free(deep);
 }
 
 static void more_values_than_anyone_sends_are_too_many(void **state)
@@ -926,6 +982,8 @@ int main(void)
         cmocka_unit_test(the_simulator_gets_scalars_as_plain_numbers),
         cmocka_unit_test(large_leaves_are_sent_from_where_they_are),
         cmocka_unit_test(what_is_gathered_lies_in_one_buffer),
+        cmocka_unit_test(pictures_are_sent_as_rgb_pixels),
+        cmocka_unit_test(a_picture_that_cannot_be_decoded_is_named),
         cmocka_unit_test(what_cannot_be_sent_is_refused_with_its_place),
         cmocka_unit_test(a_key_that_is_not_utf8_is_refused),
         cmocka_unit_test(wrong_arguments_are_named),
@@ -938,7 +996,7 @@ int main(void)
         cmocka_unit_test(a_hundred_thousand_equal_keys_are_read_at_once),
         cmocka_unit_test(a_message_that_breaks_the_rules_is_refused),
         cmocka_unit_test(a_marked_map_that_lies_is_refused_by_its_field),
-        cmocka_unit_test(thirty_two_levels_are_read),
+        cmocka_unit_test(what_is_sent_at_the_deepest_level_can_be_read),
         cmocka_unit_test(more_values_than_anyone_sends_are_too_many),
         cmocka_unit_test(every_beginning_of_a_message_is_refused),
         cmocka_unit_test(any_byte_may_be_wrong),
