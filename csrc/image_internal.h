@@ -18,4 +18,8 @@ typedef struct axi_image_bytes {
 /* Pixels are encoded as axon_image_encode() does by default. */
 axon_status axi_image_for_body(const axon_image *image, axi_image_bytes *bytes, axon_error *err);
 
+/* The array in a .npy file that is base64 text, as a node with memory of its own. */
+axon_status axi_npy_value(const char *base64, size_t length, const char *subject, axon_value **value,
+                          axon_error *err);
+
 #endif

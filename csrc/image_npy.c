@@ -2,8 +2,13 @@
  * See image_codecs.h. */
 #include "image_codecs.h"
 
+#include "array.h"
+#include "base64.h"
+#include "image_internal.h"
+
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MAGIC "\x93NUMPY"
@@ -116,6 +121,7 @@ typedef struct npy {
     char descr[16];
     uint32_t shape[3];
     size_t ndim;
+    bool is_fortran;
 } npy;
 
 /* Up to three dimensions; more are no picture. A comma may end it. */
@@ -144,7 +150,8 @@ static bool take_dict(literal *text, npy *found)
             good = take_string(text, found->descr, sizeof found->descr);
             seen |= 1;
         } else if (strcmp(key, "fortran_order") == 0) {
-            good = take_word(text, "False") || take_word(text, "True");
+            found->is_fortran = take_word(text, "True");
+            good = found->is_fortran || take_word(text, "False");
             seen |= 2;
         } else if (strcmp(key, "shape") == 0) {
             good = take_shape(text, found);
@@ -183,8 +190,9 @@ static axon_status check_npy(const npy *found, axi_header *header, const char *s
     return AXON_OK;
 }
 
-axon_status axi_npy_header(const axi_source *source, axi_header *header, const char *subject,
-                           axon_error *err)
+/* Reads what stands before the elements. `*data_at` is where these begin. */
+static axon_status read_start(const axi_source *source, npy *found, size_t *data_at, const char *subject,
+                              axon_error *err)
 {
     uint8_t start[12];
     char text[MAX_HEADER];
@@ -200,10 +208,124 @@ axon_status axi_npy_header(const axi_source *source, axi_header *header, const c
     if (length > sizeof text)
         return axi_fail(err, AXON_EINVAL, "%s: .npy header of %zu bytes (at most %zu)", subject, length,
                         sizeof text);
-    npy found = {.ndim = 0};
     got = axi_source_read(source, at, text, length);
     literal reading = {text, text + got};
-    if (got < length || !take_dict(&reading, &found))
+    if (got < length || !take_dict(&reading, found))
         return axi_fail(err, AXON_EINVAL, "%s: .npy with a damaged header", subject);
-    return check_npy(&found, header, subject, err);
+    *data_at = at + length;
+    return AXON_OK;
+}
+
+axon_status axi_npy_header(const axi_source *source, axi_header *header, const char *subject,
+                           axon_error *err)
+{
+    npy found = {.ndim = 0};
+    size_t data_at;
+    axon_status status = read_start(source, &found, &data_at, subject, err);
+    return status ? status : check_npy(&found, header, subject, err);
+}
+
+/* ---- a whole array, from base64 -------------------------------------------------------------- */
+
+/* The description of an array and, in the same piece of memory, the file that it was in. */
+typedef struct unpacked {
+    axon_array array; /* first: an axon_value frees its array, and with it all of this */
+    size_t length;
+    _Alignas(64) uint8_t file[];
+} unpacked;
+
+/* Fills in dtype, shape and strides; AXON_EPROTOCOL when the file holds more or less than these say. */
+static axon_status describe(unpacked *whole, const npy *found, size_t data_at, const char *subject,
+                            axon_error *err)
+{
+    axi_layout layout;
+    bool swapped;
+    axon_array *array = &whole->array;
+    if (!axi_dtype_parse(found->descr, strlen(found->descr), &array->dtype, &array->itemsize, &swapped))
+        return axi_fail(err, AXON_EPROTOCOL, "%s: .npy of dtype '%s', which does not travel", subject,
+                        found->descr);
+    array->ndim = (int32_t)found->ndim;
+    array->swapped = swapped;
+    array->data = whole->file + data_at;
+    for (size_t i = 0; i < found->ndim; i++)
+        array->shape[i] = found->shape[i];
+    axon_status status = axi_array_layout(array, &layout, subject, NULL, err);
+    if (status) return status;
+    if (data_at > whole->length || layout.bytes != whole->length - data_at)
+        return axi_fail(err, AXON_EPROTOCOL,
+                        "%s: .npy has %zu bytes of data where its header says %" PRIu64, subject,
+                        data_at < whole->length ? whole->length - data_at : 0, layout.bytes);
+    for (int64_t i = 0, step = layout.itemsize; found->is_fortran && i < array->ndim; i++) {
+        array->strides[i] = step;
+        step *= array->shape[i];
+    }
+    return AXON_OK;
+}
+
+/* Elements as readers expect them: in C order, in this machine's byte order, aligned. */
+static axon_status settle(unpacked **whole, axon_error *err)
+{
+    axi_layout layout;
+    axon_array *array = &(*whole)->array;
+    axon_status status = axi_array_layout(array, &layout, "reply", NULL, err);
+    if (status) return status;
+    size_t bytes = (size_t)layout.bytes, unit = axi_dtype_unit(array->dtype);
+    if (!layout.is_contiguous || (uintptr_t)array->data % unit) {
+        unpacked *settled = calloc(1, sizeof *settled + bytes);
+        if (!settled) return axi_no_memory(err, bytes);
+        settled->array = *array;
+        settled->array.data = settled->file;
+        memset(settled->array.strides, 0, sizeof settled->array.strides);
+        axi_array_gather(settled->file, array, &layout);
+        free(*whole);
+        *whole = settled;
+        array = &settled->array;
+    }
+    if (array->swapped) axi_swap_bytes((void *)(uintptr_t)array->data, bytes, unit);
+    array->swapped = 0;
+    return AXON_OK;
+}
+
+static axon_status decode(const char *base64, size_t length, const char *subject, unpacked **whole,
+                          axon_error *err)
+{
+    npy found = {.ndim = 0};
+    size_t data_at, wrong;
+    const axi_source source = {base64, length, true};
+    axon_status status = read_start(&source, &found, &data_at, subject, err);
+    if (status) { /* the file is the peer's, not the caller's */
+        if (err) err->code = AXON_EPROTOCOL;
+        return AXON_EPROTOCOL;
+    }
+    size_t room = axi_base64_decoded_length(base64, length);
+    unpacked *made = malloc(sizeof *made + room);
+    if (!made) return axi_no_memory(err, room);
+    memset(&made->array, 0, sizeof made->array);
+    if (!axi_base64_decode(made->file, &made->length, base64, length, &wrong))
+        status = axi_fail(err, AXON_EPROTOCOL, "%s is not base64 at %zu", subject, wrong);
+    if (status == AXON_OK) status = describe(made, &found, data_at, subject, err);
+    if (status == AXON_OK) status = settle(&made, err);
+    if (status != AXON_OK) {
+        free(made);
+        return status;
+    }
+    *whole = made;
+    return AXON_OK;
+}
+
+axon_status axi_npy_value(const char *base64, size_t length, const char *subject, axon_value **value,
+                          axon_error *err)
+{
+    unpacked *whole = NULL;
+    axon_status status = decode(base64, length, subject, &whole, err);
+    if (status) return status;
+    axon_value *made = axon_value_nil();
+    if (!made) {
+        free(whole);
+        return axi_no_memory(err, sizeof *made);
+    }
+    made->type = AXON_ARRAY;
+    made->as.array = &whole->array;
+    *value = made;
+    return AXON_OK;
 }

@@ -6,7 +6,6 @@
 #include "value_internal.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -306,7 +305,7 @@ static axon_status make_body(const axon_service *service, const char *path, cons
 
 /* `tree` NULL is a GET. */
 static axon_status exchange(axon_service *service, const char *path, const axon_value *tree,
-                            const char *member, axon_value **value, axon_error *err)
+                            const char *member, axon_reply_form form, axon_value **value, axon_error *err)
 {
     axi_time deadline = axi_deadline(service->timeout_ms);
     axi_body body = {0};
@@ -320,28 +319,29 @@ static axon_status exchange(axon_service *service, const char *path, const axon_
 
     char subject[256];
     snprintf(subject, sizeof subject, "reply of %.120s%.100s", axi_http_url(service->http), path);
-    const reading want = {.subject = subject, .member = member, .form = service->reply_form};
+    const reading want = {.subject = subject, .member = member, .form = form};
     status = read_reply(&want, &reply, value, err);
     if (status && err) err->http_status = reply.status;
     return status;
 }
 
-static axon_status call(axon_service *service, const char *path, const axon_value *tree, const char *member,
-                        axon_value **value, axon_error *err)
+axon_status axi_service_call(axon_service *service, const char *path, const axon_value *body,
+                             const char *member, bool as_tree, axon_value **value, axon_error *err)
 {
     if (!service) return axi_fail(err, AXON_EINVAL, "service is NULL");
     if (!value) return axi_fail(err, AXON_EINVAL, "reply is NULL");
     axon_status status = check_path(path, err);
     if (status == AXON_OK) status = axi_http_begin(service->http, err);
     if (status) return status;
-    status = exchange(service, path, tree, member, value, err);
+    axon_reply_form form = as_tree ? AXON_REPLY_TREE : service->reply_form;
+    status = exchange(service, path, body, member, form, value, err);
     axi_http_end(service->http);
     return status;
 }
 
 axon_status axon_service_get(axon_service *service, const char *path, axon_value **reply, axon_error *err)
 {
-    return call(service, path, NULL, NULL, reply, err);
+    return axi_service_call(service, path, NULL, NULL, false, reply, err);
 }
 
 axon_status axon_service_post(axon_service *service, const char *path, const axon_value *body,
@@ -350,99 +350,10 @@ axon_status axon_service_post(axon_service *service, const char *path, const axo
     axon_type type = axon_value_type(body);
     if (type != AXON_MAP && type != AXON_JSON)
         return axi_fail(err, AXON_EINVAL, "body is neither a map nor JSON text");
-    return call(service, path, body, NULL, reply, err);
+    return axi_service_call(service, path, body, NULL, false, reply, err);
 }
 
 axon_status axon_service_health(axon_service *service, axon_value **reply, axon_error *err)
 {
-    return call(service, "/health", NULL, NULL, reply, err);
-}
-
-/* ---- calls of the services ------------------------------------------------------------------------- */
-
-axi_call axi_call_start(axon_service *service, const char *path, axon_error *err)
-{
-    axi_call call = {.service = service, .path = path, .body = axon_value_map(), .err = err};
-    if (!call.body) call.status = axi_no_memory(err, sizeof *call.body);
-    return call;
-}
-
-void axi_call_options(axi_call *call, void *options, size_t size, const void *given)
-{
-    axon_status status = axi_options_read(options, size, given, call->status ? NULL : call->err);
-    if (call->status == AXON_OK) call->status = status;
-}
-
-void axi_call_set(axi_call *call, const char *key, axon_value *value)
-{
-    if (call->status)
-        axon_value_free(value);
-    else if (axon_value_set(call->body, key, value) != AXON_OK)
-        call->status = axi_no_memory(call->err, sizeof *value);
-}
-
-static void invalid(axi_call *call, const char *key, const char *what, const char *why)
-{
-    if (call->status == AXON_OK)
-        call->status = axi_fail(call->err, AXON_EINVAL, "%s: %s %s%s", call->path, key, what, why);
-}
-
-void axi_call_image(axi_call *call, const char *key, const axon_image *image)
-{
-    if (!image)
-        invalid(call, key, "is NULL", "");
-    else
-        axi_call_set(call, key, axon_value_image(image));
-}
-
-void axi_call_string(axi_call *call, const char *key, const char *text, const char *standard)
-{
-    axi_call_set(call, key, axon_value_string(text && *text ? text : standard, AXON_ZSTRING));
-}
-
-void axi_call_choice(axi_call *call, const char *key, const char *text, const char *const *choices)
-{
-    note known = {0};
-    bool found = !text || !*text;
-    for (size_t i = 0; choices[i] && !found; i++) {
-        found = strcmp(text, choices[i]) == 0;
-        add(&known, i ? ", " : "", i ? 2 : 0);
-        add(&known, choices[i], strlen(choices[i]));
-    }
-    if (found)
-        axi_call_string(call, key, text, choices[0]);
-    else if (call->status == AXON_OK)
-        call->status = axi_fail(call->err, AXON_EINVAL, "%s: %s \"%s\" is none of: %s", call->path, key,
-                                text, known.text);
-}
-
-void axi_call_fraction(axi_call *call, const char *key, double number, double standard)
-{
-    if (isnan(number) || number > 1) {
-        if (call->status == AXON_OK)
-            call->status = axi_fail(call->err, AXON_EINVAL, "%s: %s is %g, not between 0 and 1", call->path,
-                                    key, number);
-        return;
-    }
-    double sent = number == 0 ? standard : number < 0 ? 0 : number;
-    axi_call_set(call, key, axon_value_float(sent));
-}
-
-static axon_status finish(axi_call *ready, const axon_value *body, const char *member, axon_value **reply)
-{
-    if (ready->status == AXON_OK)
-        ready->status = call(ready->service, ready->path, body, member, reply, ready->err);
-    axon_value_free(ready->body);
-    ready->body = NULL;
-    return ready->status;
-}
-
-axon_status axi_call_post(axi_call *call, const char *member, axon_value **reply)
-{
-    return finish(call, call->body, member, reply);
-}
-
-axon_status axi_call_get(axi_call *call, const char *member, axon_value **reply)
-{
-    return finish(call, NULL, member, reply);
+    return axi_service_call(service, "/health", NULL, NULL, false, reply, err);
 }

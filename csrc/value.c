@@ -293,6 +293,16 @@ axon_status axon_value_set(axon_value *map, const char *key, axon_value *child)
     return AXON_OK;
 }
 
+void axi_value_remove(axon_value *map, const char *key)
+{
+    axon_value *child = axon_value_type(map) == AXON_MAP ? find(map, key, strlen(key)) : NULL;
+    if (!child) return;
+    axi_value_clear(child);
+    axon_value *behind = child + 1, *end = map->as.children.items + map->as.children.count;
+    memmove(child, behind, (size_t)(end - behind) * sizeof *child);
+    map->as.children.count--;
+}
+
 axon_status axon_value_append(axon_value *list, axon_value *child)
 {
     axon_status status = check_addition(list, AXON_LIST, child);

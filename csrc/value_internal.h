@@ -50,6 +50,9 @@ axon_status axi_value_reserve(axon_value *container, uint32_t count, axon_error 
 /* Frees what a node holds, its key included, but not the node itself. */
 void axi_value_clear(axon_value *node);
 
+/* Takes the child that axon_value_get() finds, if any, out of a map. */
+void axi_value_remove(axon_value *map, const char *key);
+
 /* Moves `node` onto the heap as the root of a received tree, which from then on owns `message`. NULL when
  * memory ran out: nothing has moved then. */
 axon_value *axi_value_root(const axon_value *node, void *message);

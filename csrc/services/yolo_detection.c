@@ -15,7 +15,7 @@ static axon_status find(axon_service *service, const axon_image *image,
     axi_call_string(&call, "model", o.model, "yolov8n");
     axi_call_fraction(&call, "conf", o.conf, 0.25);
     if (whole) {
-        axi_call_set(&call, "return_masks", axon_value_bool(o.return_masks));
+        axi_call_flag(&call, "return_masks", o.return_masks, false);
         axi_call_choice(&call, "mask_format", o.mask_format, mask_formats);
     }
     return axi_call_post(&call, whole ? NULL : "detections", reply);

@@ -24,6 +24,28 @@ typedef enum axon_reply_form {
                               that it is JSON at all is then theirs to find out */
 } axon_reply_form;
 
+/** Yes or no, where zero has to mean the default. */
+typedef enum axon_choice {
+    AXON_CHOICE_DEFAULT = 0, /**< what the member's comment names */
+    AXON_YES = 1,
+    AXON_NO = 2
+} axon_choice;
+
+/** A pinhole camera, in pixels. */
+typedef struct axon_intrinsics {
+    double fx; /**< focal length, horizontal */
+    double fy; /**< focal length, vertical */
+    double cx; /**< principal point, from the left */
+    double cy; /**< principal point, from the top */
+} axon_intrinsics;
+
+/** A place on the floor and a heading. */
+typedef struct axon_pose2 {
+    double x;     /**< m */
+    double y;     /**< m */
+    double theta; /**< rad, counter-clockwise from the x axis */
+} axon_pose2;
+
 /** Write `axon_service_options o = {.size = sizeof o};` and set what you care about.
  *  Zero means the default in every field, now and in later versions. */
 typedef struct axon_service_options {

@@ -14,11 +14,11 @@ AXON_BEGIN
 
 /** What to look for. Zero means the default. */
 typedef struct axon_yolo_detection_options {
-    size_t size;             /**< sizeof(axon_yolo_detection_options); 0 is AXON_EINVAL */
-    const char *model;       /**< which weights to use; default "yolov8n" */
-    double conf;             /**< least confidence kept, 0 to 1; default 0.25; a negative one means 0 */
-    int32_t return_masks;    /**< 1: with masks, which need a "-seg" model; default 0 */
-    const char *mask_format; /**< "polygon", "rle" or "bitmap"; default "polygon" */
+    size_t size;              /**< sizeof(axon_yolo_detection_options); 0 is AXON_EINVAL */
+    const char *model;        /**< which weights to use; default "yolov8n" */
+    double conf;              /**< least confidence kept, 0 to 1; default 0.25; a negative one means 0 */
+    axon_choice return_masks; /**< with masks, which need a "-seg" model; default AXON_NO */
+    const char *mask_format;  /**< "polygon", "rle" or "bitmap"; default "polygon" */
 } axon_yolo_detection_options;
 
 /** Finds objects in one image.
