@@ -33,7 +33,7 @@ TESTS   := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHED := $(addprefix $(BUILD)/bench/,sink floor axon_client)
 
-# The binding lies beside its Python sources; a sanitised one in $(BUILD), with a copy of them around it.
+# The binding lies beside its Python sources; a sanitised one in $(BUILD), with links to them around it.
 PY      := .venv/bin/python
 NATIVE  := $(if $(SAN),$(BUILD)/python/)service_clients/_axon/_native.abi3.so
 LINTED  := $(wildcard service_clients tools tests benchmarks setup.py)
@@ -89,19 +89,22 @@ test: ## all tests, C and Python; SAN= runs them in sanitised code
 	@tools/setup.sh develop
 	@$(MAKE) test-c $(if $(findstring thread,$(SAN)),,test-python)
 
-test-c: $(TESTS) ## the C tests alone
-	@failed=; for t in $(TESTS); do echo "== $$t"; timeout 300 $$t || failed=1; done; test -z "$$failed"
+test-c: $(TESTS) ## the C tests alone; each leaves its full output beside it, in a .log
+	@failed=; for t in $(TESTS); do echo "== $$t"; \
+		if timeout 300 $$t >$$t.log 2>&1 && ! grep SKIPPED $$t.log; then grep PASSED $$t.log; else cat $$t.log; failed=1; fi; \
+	done; test -z "$$failed"
 
 test-python: lib native
-	@BUILD=$(BUILD) PYTHONPATH=$(if $(SAN),$(CURDIR)/$(BUILD)/python:)$(CURDIR) \
-		$(if $(SAN),LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0) .venv/bin/pytest -q \
+	@BUILD=$(BUILD) $(if $(SAN),PYTHONPATH=$(CURDIR)/$(BUILD)/python LD_PRELOAD=$$($(CC) -print-file-name=libasan.so)) \
+		$(if $(SAN),ASAN_OPTIONS=detect_leaks=0) .venv/bin/pytest -q \
 		$(if $(SAN),--ignore=tests/python/test_checks.py --ignore=tests/python/test_install.py)
 
 native: $(NATIVE)
 
 $(NATIVE): $(BUILD)/libaxon.a $(wildcard setup.py service_clients/_axon/*.py include/axon/*.h include/axon/*/*.h) .venv/ready
 	AXON_ARCHIVE=$(BUILD)/libaxon.a SAN=$(SAN) CC='$(CC)' CFLAGS='$(CFLAGS)' PKG_CONFIG='$(PKG_CONFIG)' $(PY) setup.py -q \
-		$(if $(SAN),build --build-lib $(BUILD)/python,build_ext --inplace) --force --build-temp $(BUILD)/native
+		build_ext $(if $(SAN),--build-lib $(BUILD)/python,--inplace) --force --build-temp $(BUILD)/native
+	@$(if $(SAN),ln -sf $(CURDIR)/service_clients/_axon/*.py $(@D))
 	@touch $@
 
 bench: ## axon beside its peers, in one run: BENCH=policy

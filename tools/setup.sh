@@ -49,6 +49,9 @@ make_environment() { # DIRECTORY REQUIREMENTS
 
 install_packages
 make_environment .venv tests/requirements.txt
+for packages in .venv/lib/python3*/site-packages; do
+    pwd >"$packages/axon-checkout.pth" # so that .venv/bin/python finds service_clients from anywhere
+done
 if [ "$what" = develop ]; then
     make_environment .venv-peers tests/requirements-peers.txt
 fi

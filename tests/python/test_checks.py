@@ -189,7 +189,7 @@ def bare_machine(tmp_path: Path) -> Path:
     script(
         tmp_path,
         "python",
-        'if [ "$2" = venv ]; then mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; fi; echo "python $*" >>"$LOG"',
+        'if [ "$2" = venv ]; then mkdir -p "$4/bin" "$4/lib/python3.0/site-packages"; cp "$0" "$4/bin/python"; fi; echo "python $*" >>"$LOG"',
     )
     for tool in ("awk", "bash", "cat", "comm", "cp", "dirname", "env", "mkdir", "sed", "sort"):
         found = shutil.which(tool)
@@ -248,6 +248,8 @@ def test_the_set_up_installs_what_is_missing_and_is_idle_the_second_time(bare_ma
     assert "making .venv from tests/requirements.txt" in said
     assert ".venv-peers" not in said
     assert len([line for line in called if "pip install" in line]) == 1
+    (checkout,) = bare_machine.glob(".venv/lib/*/site-packages/axon-checkout.pth")
+    assert checkout.read_text() == f"{bare_machine}\n"
 
 
 def test_an_interrupted_set_up_begins_anew(bare_machine: Path) -> None:
