@@ -124,7 +124,7 @@ check: ## what must hold of every source file, with warnings as errors
 	@tools/setup.sh develop
 	@$(MAKE) compiled BUILD=build/check-gcc CC=gcc CFLAGS='-O2 -Werror'
 	@$(MAKE) compiled BUILD=build/check-clang CC=clang CFLAGS='-O2 -Werror'
-	clang-format --dry-run -Werror $$(git ls-files '*.[ch]')
+	clang-format --dry-run -Werror $$(git ls-files -co --exclude-standard '*.[ch]')
 	$(PY) tools/check.py build/check-gcc
 	$(PY) -m ruff check -q $(LINTED)
 	$(PY) -m mypy --strict $(LINTED)
