@@ -19,6 +19,8 @@
 
 enum filter { FILTER_NONE, FILTER_SUB, FILTER_UP, FILTER_AVERAGE, FILTER_PAETH };
 
+#define INLINE static inline __attribute__((always_inline))
+
 /* Sixteen bytes at once, in whatever registers the machine has. */
 #define LANES 16
 typedef uint8_t bytes16 __attribute__((vector_size(LANES)));
@@ -106,8 +108,7 @@ typedef struct rows {
     size_t step; /* bytes to the pixel on the left */
 } rows;
 
-static inline __attribute__((always_inline)) void filter_with(enum filter filter, const rows *r,
-                                                              uint8_t *out)
+INLINE void filter_with(enum filter filter, const rows *r, uint8_t *out)
 {
     for (size_t i = 0; i < r->length; i += LANES) {
         bytes16 v = residual(filter, load(r->row + i), load(r->row + i - r->step), load(r->up + i),
@@ -117,7 +118,7 @@ static inline __attribute__((always_inline)) void filter_with(enum filter filter
 }
 
 /* Writes the row filtered, and up to LANES - 1 bytes more. */
-static void filter_row(enum filter filter, const rows *r, uint8_t *out)
+INLINE void filter_row(enum filter filter, const rows *r, uint8_t *out)
 {
     switch (filter) {
     case FILTER_SUB:
@@ -138,7 +139,7 @@ static void filter_row(enum filter filter, const rows *r, uint8_t *out)
 }
 
 /* The sum of the residuals' sizes, taken as signed: the measure that the specification recommends. */
-static inline __attribute__((always_inline)) uint64_t cost_with(enum filter filter, const rows *r)
+INLINE uint64_t cost_with(enum filter filter, const rows *r)
 {
     uint64_t cost = 0;
     for (size_t i = 0; i < r->length;) {
@@ -155,7 +156,7 @@ static inline __attribute__((always_inline)) uint64_t cost_with(enum filter filt
     return cost;
 }
 
-static enum filter best_filter(const rows *r)
+INLINE enum filter best_filter(const rows *r)
 {
     const uint64_t costs[] = {cost_with(FILTER_UP, r), cost_with(FILTER_SUB, r), cost_with(FILTER_PAETH, r),
                               cost_with(FILTER_AVERAGE, r)};
@@ -164,6 +165,42 @@ static enum filter best_filter(const rows *r)
     for (size_t i = 1; i < 4; i++)
         if (costs[i] < costs[best]) best = i;
     return filters[best];
+}
+
+/* The same for any processor and for those with AVX2, whose instructions have three operands. */
+typedef struct filter_set {
+    enum filter (*best)(const rows *r);
+    void (*apply)(enum filter filter, const rows *r, uint8_t *out);
+} filter_set;
+
+static enum filter best_of_any(const rows *r)
+{
+    return best_filter(r);
+}
+
+static void apply_on_any(enum filter filter, const rows *r, uint8_t *out)
+{
+    filter_row(filter, r, out);
+}
+
+#if defined(__x86_64__)
+static __attribute__((target("avx2"))) enum filter best_of_avx2(const rows *r)
+{
+    return best_filter(r);
+}
+
+static __attribute__((target("avx2"))) void apply_on_avx2(enum filter filter, const rows *r, uint8_t *out)
+{
+    filter_row(filter, r, out);
+}
+#endif
+
+static filter_set filters_of_this_machine(void)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) return (filter_set){best_of_avx2, apply_on_avx2};
+#endif
+    return (filter_set){best_of_any, apply_on_any};
 }
 
 /* ---- compressing --------------------------------------------------------------------------- */
@@ -232,14 +269,15 @@ static axon_status compress_rows(encoder *e, const axi_pixels *pixels, axon_erro
 {
     size_t length = axi_pixels_row_bytes(pixels);
     size_t step = pixels->channels * axon_dtype_size(pixels->dtype);
+    const filter_set filters = filters_of_this_machine();
     enum filter filter = FILTER_NONE;
     for (size_t y = 0; y < pixels->height; y++) {
         axi_pixels_gather(pixels, y, e->row, AXI_BIG, false);
         rows both = {e->row, e->up, length, step};
-        if (y % ROWS_PER_CHOICE == 1 || y == 0) filter = best_filter(&both);
+        if (y % ROWS_PER_CHOICE == 1 || y == 0) filter = filters.best(&both);
         uint8_t *out = e->band + e->band_length;
         out[0] = (uint8_t)filter;
-        filter_row(filter, &both, out + 1);
+        filters.apply(filter, &both, out + 1);
         e->band_length += 1 + length;
         uint8_t *above = e->up;
         e->up = e->row;
