@@ -1,6 +1,8 @@
 /* msgpack: the very bytes that openpi-client writes, and every way in which a peer can lie. */
 #include "pack.h"
 
+#include "array.h"
+
 #include "checks.h"
 #include "data/openpi_messages.h"
 
@@ -577,8 +579,8 @@ static void what_cannot_be_sent_is_refused_with_its_place(void **state)
         {array((axon_array){.dtype = AXON_UINT8, .ndim = 1, .shape = {1ll << 32}, .data = zeros}),
          "4294967296 bytes, and msgpack carries at most 4294967295"},
         {axon_value_scalar(AXON_INT8, NULL), "data is NULL"},
-        {axon_value_scalar(AXON_FIXED_BYTES, &byte), "itemsize is 0"},
-        {axon_value_scalar((axon_dtype)50, &byte), "dtype is 50"},
+        {axon_value_scalar(AXON_FIXED_BYTES, &byte), "a scalar whose dtype is no number"},
+        {axon_value_scalar((axon_dtype)50, &byte), "a scalar whose dtype is no number"},
         {axon_value_string("\xff", 1), "text that is not UTF-8"},
         {axon_value_string(NULL, 3), "the text is NULL"},
         {axon_value_string("x", 1ll << 33), "8589934592 bytes"},
@@ -771,6 +773,45 @@ static void of_two_children_with_one_key_the_last_counts(void **state)
     axon_value_key(value, 1, NULL, &is_bytes);
     assert_int_equal(is_bytes, 1);
     axon_value_free(value);
+}
+
+static void keys_of_bytes_are_sent_as_they_came(void **state)
+{
+    (void)state;
+    axon_value *value = read_hex_message("82 c4016101 a16202");
+    blob got = pack(value, AXON_MARKER_OPENPI), wanted = from_hex("82 c4016101 a16202");
+    assert_same_bytes(got, wanted, "keys");
+    axon_value_free(value);
+    free(got.data);
+    free(wanted.data);
+}
+
+static void the_other_byte_order_is_turned(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *data, *dtype;
+        double first;
+    } rows[] = {{"c4080001000200030004", "a33e6932", 1},
+                {"c4083fc0000000000000", "a33e6634", 1.5},
+                {"c4083ff8000000000000", "a33e6638", 1.5},
+                {"c4080000000000000007", "a33e7538", 7}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char hex[256];
+        const axon_array *read = NULL;
+        axon_value number;
+        double real = 0;
+        const char *counts[] = {"9104", "9102", "9101", "9101"};
+        snprintf(hex, sizeof hex, "84" B_MARK "c3" B_DATA "%s" B_DTYPE "%s" B_SHAPE "%s", rows[i].data,
+                 rows[i].dtype, counts[i]);
+        axon_value *value = read_hex_message(hex);
+        assert_int_equal(axon_value_as_array(value, &read), AXON_OK);
+        assert_int_equal(read->swapped, 0);
+        assert_true(axi_element_read(read->data, read->dtype, false, &number));
+        assert_int_equal(axon_value_as_float(&number, &real), AXON_OK);
+        assert_true(real == rows[i].first);
+        axon_value_free(value);
+    }
 }
 
 static void a_hundred_thousand_equal_keys_are_read_at_once(void **state)
@@ -993,6 +1034,8 @@ int main(void)
         cmocka_unit_test(data_is_aligned_wherever_it_lies_in_the_message),
         cmocka_unit_test(bools_of_any_byte_are_read_as_0_and_1),
         cmocka_unit_test(of_two_children_with_one_key_the_last_counts),
+        cmocka_unit_test(keys_of_bytes_are_sent_as_they_came),
+        cmocka_unit_test(the_other_byte_order_is_turned),
         cmocka_unit_test(a_hundred_thousand_equal_keys_are_read_at_once),
         cmocka_unit_test(a_message_that_breaks_the_rules_is_refused),
         cmocka_unit_test(a_marked_map_that_lies_is_refused_by_its_field),
