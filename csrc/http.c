@@ -30,8 +30,8 @@ enum {
     MAX_HEADER_BYTES = 64 * 1024, /* of one reply, all its header lines together */
     MAX_REDIRECTS = 5,
     TRUSTED_BYTES = 1024 * 1024, /* memory that a Content-Length alone can claim */
-    SEND_BYTES = 256 * 1024,     /* of a body, produced and sent at a time */
-    RECEIVE_BYTES = 128 * 1024,
+    SEND_BYTES = 1024 * 1024,    /* of a body, produced and sent at a time; touched as far as a body goes */
+    RECEIVE_BYTES = 256 * 1024,
     MAX_SOCKETS = 4 /* two address families tried at once, and an old connection being replaced */
 };
 
@@ -316,19 +316,29 @@ static size_t write_header(char *line, size_t size, size_t count, void *user)
     return length;
 }
 
+/* Makes room for `length` bytes of the reply and a zero. What its header claims is believed by and by: four
+ * times as much as has come. */
+static bool make_room(axi_http *http, size_t length)
+{
+    axi_buffer *all = &http->now.data;
+    size_t needed = length + 1, have = all->length + length;
+    if (all->data && all->capacity - all->length >= needed) return true;
+    int64_t expected = expected_length(http);
+    size_t believed = have < TRUSTED_BYTES / 4 ? TRUSTED_BYTES : have < SIZE_MAX / 4 ? have * 4 : have;
+    if (expected > (int64_t)have) {
+        size_t whole = (uint64_t)expected < believed ? (size_t)expected : believed;
+        needed = whole - all->length + 1;
+    }
+    return axi_buffer_reserve(all, needed);
+}
+
 static size_t write_data(char *data, size_t size, size_t count, void *user)
 {
     axi_http *http = user;
     axi_buffer *all = &http->now.data;
     size_t length = size * count;
     if (length > http->max_reply_bytes - all->length) return refuse(&http->now, REFUSED_LENGTH);
-    if (!all->data) {
-        int64_t expected = expected_length(http);
-        size_t claim = expected > TRUSTED_BYTES ? TRUSTED_BYTES : expected > 0 ? (size_t)expected : 0;
-        if (!axi_buffer_reserve(all, (claim > length ? claim : length) + 1))
-            return refuse(&http->now, REFUSED_MEMORY);
-    }
-    if (!axi_buffer_reserve(all, length + 1)) return refuse(&http->now, REFUSED_MEMORY);
+    if (!make_room(http, length)) return refuse(&http->now, REFUSED_MEMORY);
     memcpy(all->data + all->length, data, length);
     all->length += length;
     all->data[all->length] = 0;
