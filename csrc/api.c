@@ -2,8 +2,6 @@
 #include "internal.h"
 #include "utf8.h"
 
-#include <axon/policy.h>
-
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdatomic.h>

@@ -28,6 +28,9 @@
 #define AXON_VERSION_MINOR 1
 #define AXON_VERSION_PATCH 0
 
+/** No deadline. For the _ms fields that say how long to wait for a peer. */
+#define AXON_FOREVER 4294967295
+
 AXON_BEGIN
 
 /** The version of the library that is loaded, "major.minor.patch". Static, never freed. */

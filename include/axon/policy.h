@@ -34,9 +34,6 @@ typedef struct axon_policy_options {
     int32_t tls_insecure;        /**< 1: accept any certificate; default 0 */
 } axon_policy_options;
 
-/** No deadline. For the _ms fields that say how long to wait for a peer. */
-#define AXON_FOREVER 4294967295
-
 /** Connects and waits for the server's metadata.
  *  @param url     "ws://host:port/path", "wss://...", or "host" or "host:port" (ws; port 8000 when
  *                 none is named; IPv6 in brackets); copied. A URL without a port means 80, or 443 for wss

@@ -4,6 +4,10 @@
  *          err->http_status set and the service's own `detail` in the message:
  *          "/detect failed (HTTP 422): body.conf: Input should be a valid number".
  *          No answer at all is AXON_ECONNECT: "Service unavailable at http://...: connection refused".
+ * Network  HTTP/1.1. Redirects are followed within the service's own scheme, host and port, method and body
+ *          unchanged, and nowhere else. When a connection that was kept turns out to be dead before a byte
+ *          of the reply came, the request is sent again on a new one. A proxy of the environment is asked
+ *          for far hosts only, never for loopback or private addresses.
  * Threads  A service is one connection, kept alive between calls: one thread at a time, except
  *          axon_service_cancel(). Two services share nothing. Do not carry one across fork(): in the
  *          child every call is AXON_EINVAL, and only axon_service_close() is allowed.
@@ -52,7 +56,8 @@ typedef struct axon_service_options {
     size_t size;                 /**< sizeof(axon_service_options); 0 is AXON_EINVAL */
     const char *bearer_token;    /**< sent as "Authorization: Bearer <token>"; default none */
     const char *ca_file;         /**< PEM of the authorities to trust; default the system's */
-    uint32_t timeout_ms;         /**< one whole call, connecting included; default 60 000 */
+    uint32_t timeout_ms;         /**< one whole call, connecting included; default 60 000;
+                                      AXON_FOREVER: no deadline */
     uint32_t connect_timeout_ms; /**< until the TCP and TLS connection stands; default 10 000 */
     uint64_t max_reply_bytes;    /**< a longer reply is AXON_ETOOBIG; default 256 MiB */
     uint64_t max_request_bytes;  /**< a longer body is AXON_ETOOBIG, unsent; default 256 MiB */
@@ -64,11 +69,13 @@ typedef struct axon_service_options {
  *  @param url      "http://host:port" or "https://...", with a path prefix if the service has one;
  *                  copied
  *  @param opts     read during the call only; may be NULL
- *  @param service  the caller's; free it with axon_service_close() */
+ *  @param service  the caller's; free it with axon_service_close()
+ *  @return AXON_EINVAL naming what is wrong with the URL or an option, AXON_EIO (ca_file cannot be read) */
 AXON_API axon_status axon_service_open(axon_service **service, const char *url,
                                        const axon_service_options *opts, axon_error *err);
 
 /** GET `path`, "/map?format=json".
+ *  @param path   begins with "/"; percent-encoded where a URL needs that
  *  @param reply  the tree of a JSON body; AXON_BYTES of any other body, AXON_NIL of an empty one. The
  *                caller's; free it with axon_value_free()
  *  @return AXON_ESERVER, AXON_EAUTH, AXON_ECONNECT, AXON_ETIMEOUT, AXON_EPROTOCOL, AXON_ETOOBIG */
