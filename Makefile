@@ -3,6 +3,7 @@
 # CC CFLAGS LDFLAGS AR PKG_CONFIG PYTHON PREFIX DESTDIR  as everywhere
 # SAN=address,undefined or SAN=thread                    build and test under gcc's sanitizers
 # CROSS=aarch64-linux-gnu-                               the prefix of another machine's tools
+# Q=                                                     show the commands
 MAKEFLAGS  += --no-print-directory --no-builtin-rules
 comma      := ,
 BUILD      ?= build/c$(CROSS:%-=-%)$(if $(SAN),-$(subst $(comma),-,$(SAN)))
@@ -13,8 +14,10 @@ CC         := $(if $(filter default,$(origin CC)),$(if $(CROSS),$(CROSS)gcc,cc),
 AR         := $(if $(filter default,$(origin AR)),$(CROSS)ar,$(AR))
 BENCH      ?= policy
 FUZZ_SECONDS ?= 20
+Q          ?= @
 
 VERSION  := $(shell sed -n 's/^.define AXON_VERSION_[A-Z]* //p' include/axon/api.h | paste -sd.)
+PLACE    := $(DESTDIR)$(PREFIX)
 SONAME   := libaxon.so.$(firstword $(subst ., ,$(VERSION)))
 MSGPACK  := $(shell for n in msgpack-c msgpack; do $(PKG_CONFIG) --exists $$n 2>&1 && echo $$n && break; done)
 PACKAGES := libcurl $(or $(MSGPACK),msgpack) libwebsockets openssl libisal libjpeg libpng
@@ -24,7 +27,6 @@ FLAGS    := -std=c17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -Iinclude 
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer) \
 	$(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>&1)
 COMPILE   = $(CC) $(FLAGS) -MMD -MP -MF $@.d -MT $@
-LINK      = $(COMPILE) -Itests $(LDFLAGS) -o $@ $< $(BUILD)/libaxon.a $(LIBS)
 SETTINGS := $(CC) $(FLAGS) $(LDFLAGS) $(LIBS) $(AR)
 
 OBJECTS := $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/*.c csrc/services/*.c))
@@ -44,35 +46,32 @@ LINTED  := $(wildcard service_clients tools tests benchmarks setup.py)
 lib: $(BUILD)/libaxon.a $(BUILD)/libaxon.so $(BUILD)/axon.pc $(TOOLS) ## the C library, static and shared, and the axon command
 
 $(BUILD)/%.o: csrc/%.c $(BUILD)/settings
-	@mkdir -p $(@D)
-	$(COMPILE) -c -o $@ $<
+	@mkdir -p $(@D) && echo '  $@'
+	$(Q)$(COMPILE) -c -o $@ $<
 
 $(BUILD)/libaxon.a: $(OBJECTS)
-	@rm -f $@
-	$(AR) rcs $@ $^
+	@rm -f $@ && echo '  $@'
+	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/libaxon.so: $(OBJECTS)
-	$(CC) $(FLAGS) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(LIBS)
+	@echo '  $@'
+	$(Q)$(CC) $(FLAGS) $(LDFLAGS) -shared -Wl,-soname,$(SONAME) -o $@ $^ $(LIBS)
 
 $(BUILD)/axon.pc: csrc/axon.pc.in $(BUILD)/settings FORCE
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' $< > $@
 
-$(TOOLS) $(TESTS) $(FUZZERS) $(BENCHED): $(BUILD)/libaxon.a
-$(TOOLS): $(BUILD)/bin/%: csrc/tools/%.c
-	@mkdir -p $(@D)
-	$(LINK)
-$(TESTS): $(BUILD)/tests/%: tests/c/%.c
-	@mkdir -p $(@D)
-	$(LINK) -lcmocka
+$(TOOLS):   $(BUILD)/bin/%:   csrc/tools/%.c
+$(TESTS):   $(BUILD)/tests/%: tests/c/%.c
+$(FUZZERS): $(BUILD)/fuzz/%:  tests/fuzz/%.c
+$(BENCHED): $(BUILD)/bench/%: benchmarks/%.c
+$(TESTS):   private LIBS += -lcmocka
+$(FUZZERS): private LIBS += -fsanitize=fuzzer
+$(BUILD)/bench/floor $(BUILD)/bench/axon_client: benchmarks/contender.c
 # In these, allocations fail on purpose: tests/c/failing_malloc.h.
 $(filter %_memory,$(TESTS)): private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
-$(FUZZERS): $(BUILD)/fuzz/%: tests/fuzz/%.c
-	@mkdir -p $(@D)
-	$(LINK) -fsanitize=fuzzer
-$(BENCHED): $(BUILD)/bench/%: benchmarks/%.c
-	@mkdir -p $(@D)
-	$(LINK) $(filter benchmarks/contender.c,$^)
-$(BUILD)/bench/floor $(BUILD)/bench/axon_client: benchmarks/contender.c
+$(TOOLS) $(TESTS) $(FUZZERS) $(BENCHED): $(BUILD)/libaxon.a
+	@mkdir -p $(@D) && echo '  $@'
+	$(Q)$(COMPILE) -Itests $(LDFLAGS) -o $@ $(filter %.c,$^) $< $(LIBS)
 
 # Written only when compiler or flags change, and then everything is built again.
 $(BUILD)/settings: FORCE
@@ -87,7 +86,8 @@ demo: ## a photograph and an observation through real backends on this machine, 
 
 test: ## all tests, C and Python; SAN= runs them in sanitised code
 	@tools/setup.sh develop
-	@$(MAKE) test-c $(if $(findstring thread,$(SAN)),,test-python)
+	@$(MAKE) test-c
+	@$(if $(findstring thread,$(SAN)),,$(MAKE) test-python)
 
 test-c: $(TESTS) ## the C tests alone; each leaves its full output beside it, in a .log
 	@failed=; for t in $(TESTS); do echo "== $$t"; \
@@ -102,7 +102,8 @@ test-python: lib native
 native: $(NATIVE)
 
 $(NATIVE): $(BUILD)/libaxon.a $(wildcard setup.py service_clients/_axon/*.py include/axon/*.h include/axon/*/*.h) .venv/ready
-	AXON_ARCHIVE=$(BUILD)/libaxon.a SAN=$(SAN) CC='$(CC)' CFLAGS='$(CFLAGS)' PKG_CONFIG='$(PKG_CONFIG)' $(PY) setup.py -q \
+	@echo '  $@'
+	$(Q)AXON_ARCHIVE=$(BUILD)/libaxon.a SAN=$(SAN) CC='$(CC)' CFLAGS='$(CFLAGS)' PKG_CONFIG='$(PKG_CONFIG)' $(PY) setup.py -q \
 		build_ext $(if $(SAN),--build-lib $(BUILD)/python,--inplace) --force --build-temp $(BUILD)/native
 	@$(if $(SAN),ln -sf $(CURDIR)/service_clients/_axon/*.py $(@D))
 	@touch $@
@@ -137,18 +138,17 @@ wheel: ## dist/axon-*.whl, for every Python from 3.8 on
 	$(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist .
 
 install: lib ## headers, libraries, axon.pc and the axon command, into PREFIX below DESTDIR
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib/pkgconfig include/axon/services)
-	install -m 644 include/axon/*.h $(DESTDIR)$(PREFIX)/include/axon
-	install -m 644 include/axon/services/*.h $(DESTDIR)$(PREFIX)/include/axon/services
-	install -m 644 $(BUILD)/axon.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	install -m 644 $(BUILD)/libaxon.a $(DESTDIR)$(PREFIX)/lib
-	install -m 755 $(BUILD)/libaxon.so $(DESTDIR)$(PREFIX)/lib/libaxon.so.$(VERSION)
-	ln -sf libaxon.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
-	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libaxon.so
-	install -m 755 $(TOOLS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 -Dt $(PLACE)/include/axon include/axon/*.h
+	install -m 644 -Dt $(PLACE)/include/axon/services include/axon/services/*.h
+	install -m 644 -Dt $(PLACE)/lib/pkgconfig $(BUILD)/axon.pc
+	install -m 644 -Dt $(PLACE)/lib $(BUILD)/libaxon.a
+	install -m 755 $(BUILD)/libaxon.so $(PLACE)/lib/libaxon.so.$(VERSION)
+	ln -sf libaxon.so.$(VERSION) $(PLACE)/lib/$(SONAME)
+	ln -sf $(SONAME) $(PLACE)/lib/libaxon.so
+	install -m 755 -Dt $(PLACE)/bin $(TOOLS)
 
 clean: ## removes what was built; the virtual environments stay
-	rm -rf build dist service_clients/_axon/_native.abi3.so
+	rm -rf build dist *.egg-info service_clients/_axon/_native.abi3.so
 
 help: ## prints this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
