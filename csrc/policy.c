@@ -4,6 +4,7 @@
 #include "pack.h"
 #include "service_internal.h"
 #include "ws.h"
+#include "ws_url.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -26,6 +27,7 @@ enum {
 
 struct axon_policy {
     char *url;
+    char name[AXI_URL_SHOWN + 1]; /* the URL, as it begins messages */
     axi_ws *ws;
     axon_value *metadata;
     uint32_t infer_timeout_ms;
@@ -91,7 +93,8 @@ static axon_status make_whole(char **whole, const char *url, axon_error *err)
     const char *scheme = strstr(url, "://"), *rest = scheme ? scheme + 3 : url;
     bool is_tls = scheme && strncasecmp(url, "wss://", 6) == 0;
     if (scheme && !is_tls && strncasecmp(url, "ws://", 5) != 0)
-        return axi_fail(err, AXON_EINVAL, "policy URL \"%s\": it must begin with ws:// or wss://", url);
+        return axi_fail(err, AXON_EINVAL, "policy URL \"%.*s\": it must begin with ws:// or wss://",
+                        AXI_URL_SHOWN, url);
 
     size_t authority = strcspn(rest, "/?#");
     bool needs_port = !scheme && authority > 0 && !names_port(rest, authority);
@@ -123,14 +126,14 @@ static const char *last_line(const char *text, int *length)
 
 /* Makes a received message a map. `message` is used up. A text frame is the server's error: its text goes to
  * `*server_error`, if that is wanted. */
-static axon_status read_map(const char *url, const char *what, axi_ws_message *message, char **server_error,
-                            axon_value **map, axon_error *err)
+static axon_status read_map(const char *name, const char *what, axi_ws_message *message,
+                            char **server_error, axon_value **map, axon_error *err)
 {
     if (message->is_text) {
         char *text = (char *)message->data;
         int length;
         const char *line = last_line(text, &length);
-        axi_fail(err, AXON_ESERVER, "%s: server error: %.*s", url, length, line);
+        axi_fail(err, AXON_ESERVER, "%s: server error: %.*s", name, length, line);
         if (server_error)
             *server_error = text;
         else
@@ -138,7 +141,7 @@ static axon_status read_map(const char *url, const char *what, axi_ws_message *m
         return AXON_ESERVER;
     }
     char subject[AXON_ERROR_TEXT / 2];
-    snprintf(subject, sizeof subject, "%s: %s", url, what);
+    snprintf(subject, sizeof subject, "%s: %s", name, what);
     axon_value *value;
     axon_status status = axi_unpack(message->data, message->length, subject, &value, err);
     if (status != AXON_OK) return status;
@@ -168,9 +171,9 @@ static axon_status receive_metadata(axon_policy *policy, axi_time deadline, axon
     axi_ws_message message;
     axon_status status = axi_ws_receive(policy->ws, &message, deadline, err);
     if (status == AXON_ETIMEOUT)
-        return axi_fail(err, status, "%s: listening but silent: no metadata", policy->url);
+        return axi_fail(err, status, "%s: listening but silent: no metadata", policy->name);
     if (status != AXON_OK) return status;
-    return read_map(policy->url, "metadata", &message, NULL, &policy->metadata, err);
+    return read_map(policy->name, "metadata", &message, NULL, &policy->metadata, err);
 }
 
 static axon_status connect_to(axon_policy *policy, const axon_policy_options *o, axon_error *err)
@@ -201,6 +204,7 @@ static axon_status open_policy(axon_policy **policy, const char *url, const axon
     made->close_timeout_ms = o.close_timeout_ms;
     made->max_request_bytes = o.max_request_bytes;
     status = make_whole(&made->url, url, err);
+    if (status == AXON_OK) snprintf(made->name, sizeof made->name, "%s", made->url);
     if (status == AXON_OK) status = connect_to(made, &o, err);
     if (status != AXON_OK) {
         axon_policy_close(made);
@@ -280,10 +284,10 @@ static axon_status expect_silence(axon_policy *policy, axon_error *err)
     status = axi_ws_receive(policy->ws, &message, axi_now(), err);
     axi_ws_abandon(policy->ws, "the server sent a message that nobody asked for");
     if (status == AXON_OK && message.is_text)
-        return read_map(policy->url, "message", &message, &policy->server_error, NULL, err);
+        return read_map(policy->name, "message", &message, &policy->server_error, NULL, err);
     if (status == AXON_OK) free(message.data);
     return axi_fail(err, AXON_EPROTOCOL, "%s: the server sent a message that nobody asked for",
-                    policy->url);
+                    policy->name);
 }
 
 static axon_status send_request(axon_policy *policy, axi_time deadline, axon_error *err)
@@ -300,7 +304,7 @@ static axon_status receive_reply(axon_policy *policy, axi_time deadline, axi_ws_
 {
     axon_status status = axi_ws_receive(policy->ws, reply, deadline, err);
     if (status == AXON_OK) return AXON_OK;
-    if (status == AXON_ETIMEOUT) axi_fail(err, status, "%s: no reply", policy->url);
+    if (status == AXON_ETIMEOUT) axi_fail(err, status, "%s: no reply", policy->name);
     axi_ws_abandon(policy->ws, "the reply to an earlier observation was not waited for");
     return status;
 }
@@ -320,9 +324,9 @@ static axon_status infer(axon_policy *policy, const axon_value *observation, axo
     if (status == AXON_OK) status = receive_reply(policy, deadline, &reply, err);
     if (status != AXON_OK) return name_limit(status, policy->infer_timeout_ms, "infer_timeout_ms", err);
     size_t length = reply.length;
-    status = read_map(policy->url, "reply", &reply, &policy->server_error, actions, err);
+    status = read_map(policy->name, "reply", &reply, &policy->server_error, actions, err);
     if (axi_log_wants(AXON_LOG_DEBUG))
-        axi_log(AXON_LOG_DEBUG, "%s: %" PRIu64 " bytes sent, %zu received, %.3f ms: %s", policy->url,
+        axi_log(AXON_LOG_DEBUG, "%s: %" PRIu64 " bytes sent, %zu received, %.3f ms: %s", policy->name,
                 policy->request.length, length, (double)(axi_now() - started) / 1e6,
                 axon_status_name(status));
     return status;
@@ -336,7 +340,7 @@ axon_status axon_policy_infer(axon_policy *policy, const axon_value *observation
     if (!actions) return axi_fail(err, AXON_EINVAL, "actions: it is NULL");
     if (!atomic_load(&policy->in_call)) axi_ws_begin(policy->ws); /* a cancel counts from in_call on */
     if (atomic_exchange(&policy->in_call, true))
-        return axi_fail(err, AXON_EINVAL, "%s: another thread is in axon_policy_infer()", policy->url);
+        return axi_fail(err, AXON_EINVAL, "%s: another thread is in axon_policy_infer()", policy->name);
     axon_error failure;
     axon_status status = infer(policy, observation, actions, &failure);
     atomic_store(&policy->in_call, false);

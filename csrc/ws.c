@@ -270,7 +270,6 @@ static void release(axi_ws *ws, bool in_child)
     }
     free(ws->stage);
     free(ws->chunk);
-    free(ws->name);
     free(ws);
 }
 
@@ -282,10 +281,10 @@ static axi_ws *prepare(const char *url, const axi_ws_options *options)
     ws->owner = getpid();
     ws->reader.max_message_bytes = options->max_message_bytes;
     ws->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    ws->name = strdup(url);
+    snprintf(ws->name, sizeof ws->name, "%s", url);
     ws->stage = malloc(AXI_WS_STAGE);
     ws->chunk = malloc(AXI_WS_CHUNK);
-    if (ws->name && ws->stage && ws->chunk && ws->wake_fd >= 0) return ws;
+    if (ws->stage && ws->chunk && ws->wake_fd >= 0) return ws;
     release(ws, false);
     return NULL;
 }

@@ -26,7 +26,7 @@ typedef struct axi_ws_queue {
 } axi_ws_queue;
 
 struct axi_ws {
-    char *name; /* the URL, as it begins messages */
+    char name[AXI_URL_SHOWN + 1]; /* the URL, as it begins messages */
     axi_ws_url url;
     pid_t owner;
     pthread_mutex_t lock;

@@ -10,7 +10,7 @@
 
 static axon_status refuse(axon_error *err, const char *url, const char *why)
 {
-    return axi_fail(err, AXON_EINVAL, "URL \"%s\": %s", url, why);
+    return axi_fail(err, AXON_EINVAL, "URL \"%.*s\": %s", AXI_URL_SHOWN, url, why);
 }
 
 /* Reads "1" to "65535" and nothing else; 0 when it is something else. */

@@ -8,6 +8,9 @@
 #define AXI_WS_HOST_MAX 119
 #define AXI_WS_PATH_MAX 2000
 
+/* Of a URL, so much stands in a message. */
+#define AXI_URL_SHOWN 160
+
 typedef struct axi_ws_url {
     bool is_tls;
     uint16_t port;
