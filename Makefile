@@ -71,7 +71,7 @@ $(BUILD)/bench/floor $(BUILD)/bench/axon_client: benchmarks/contender.c
 $(filter %_memory,$(TESTS)): private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(TOOLS) $(TESTS) $(FUZZERS) $(BENCHED): $(BUILD)/libaxon.a
 	@mkdir -p $(@D) && echo '  $@'
-	$(Q)$(COMPILE) -Itests $(LDFLAGS) -o $@ $(filter %.c,$^) $< $(LIBS)
+	$(Q)$(COMPILE) -Itests $(LDFLAGS) -o $@ $(firstword $(filter %.c,$^)) $(filter benchmarks/contender.c,$^) $< $(LIBS)
 
 # Written only when compiler or flags change, and then everything is built again.
 $(BUILD)/settings: FORCE
