@@ -189,6 +189,8 @@ static axon_status connect_to(axon_policy *policy, const axon_policy_options *o,
     axi_time deadline = axi_deadline(o->connect_timeout_ms);
     axon_status status = axi_ws_open(&policy->ws, policy->url, &ws, deadline, err);
     if (status == AXON_OK) status = receive_metadata(policy, deadline, err);
+    /* Such a server is not waited for once more, for its goodbye: the deadline may have passed. */
+    if (status != AXON_OK && policy->ws) axi_ws_abandon(policy->ws, "its metadata did not come");
     return name_limit(status, o->connect_timeout_ms, "connect_timeout_ms", err);
 }
 

@@ -181,7 +181,7 @@ axon_status axi_ws_look(axi_ws *ws, bool *waiting, axon_error *err)
     axon_status status = enter(ws, err);
     if (status != AXON_OK) return status;
     if (ws->link && ws->queue.count == 0) axi_ws_read_some(ws, true);
-    *waiting = ws->queue.count > 0 || axi_ws_reader_is_within(&ws->reader);
+    *waiting = ws->queue.count > 0 || (ws->link && axi_ws_reader_is_within(&ws->reader));
     if (!ws->link && !*waiting) status = axi_ws_fail_over(ws, err);
     return leave(ws, status);
 }
