@@ -1,0 +1,67 @@
+"""Where the tests find their servers: fakes, peers and the demo's backends, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from service_clients.demo.backends import Backend
+
+PEERS = Path(__file__).resolve().parent
+TESTS = PEERS.parent.parent
+CHECKOUT = TESTS.parent
+PHOTO = TESTS / "data" / "astronaut.jpg"
+
+
+def decode(data: bytes, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[np.uint8]:
+    """A picture file's pixels as OpenCV reads them: uint8, BGR if in colour."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    assert pixels is not None
+    return pixels.astype(np.uint8, copy=False)
+
+
+def plain_environment() -> dict[str, str]:
+    """The environment without what makes a sanitised run: the servers are not what is being sanitised."""
+    return {name: text for name, text in os.environ.items() if name not in ("LD_PRELOAD", "ASAN_OPTIONS")}
+
+
+def peers_python() -> str:
+    """The interpreter of the peers' environment; fails when there is none, for nothing is to be skipped."""
+    python = os.environ.get("AXON_PEERS_PYTHON") or str(CHECKOUT / ".venv-peers" / "bin" / "python")
+    assert os.path.exists(python), f"{python}: no peers' environment; tools/setup.sh develop makes it"
+    return python
+
+
+def start_module(name: str) -> Backend:
+    """Starts ``python -m name``, a server of this package."""
+    return Backend([sys.executable, "-m", name], env={**plain_environment(), "PYTHONPATH": str(CHECKOUT)})
+
+
+def start_fake(name: str, *arguments: str) -> Backend:
+    """Starts tests/fakes/``name``."""
+    command = [sys.executable, str(TESTS / "fakes" / name), *arguments]
+    return Backend(command, env={**plain_environment(), "PYTHONPATH": str(CHECKOUT)})
+
+
+def start_peer(name: str, *arguments: str) -> Backend:
+    """Starts tests/python/peers/``name`` in the peers' environment."""
+    return Backend([peers_python(), str(PEERS / name), *arguments], env=_peers_environment())
+
+
+def run_peer(name: str, *arguments: str) -> bytes:
+    """Runs tests/python/peers/``name`` in the peers' environment to its end and returns what it printed."""
+    command = [peers_python(), str(PEERS / name), *arguments]
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, env=_peers_environment(), timeout=60, check=True
+    ).stdout
+
+
+def _peers_environment() -> dict[str, str]:
+    mine = {name: text for name, text in plain_environment().items() if not name.startswith("PYTHON")}
+    return {**mine, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(PEERS.parent)])}
