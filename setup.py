@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the version, the native module and the wheel's tag."""
+"""What pyproject.toml cannot say: the version, the native module, the wheel's tag, and a licence for every setuptools."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ ABI3 = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"
 
 setup(
     version=".".join(VERSION),
+    license="MIT",
     packages=find_namespace_packages(include=["service_clients", "service_clients.*"]),
     package_data={"": ["*.json", "*.pyi", "py.typed"]},
     cffi_modules=["service_clients/_axon/build.py:ffibuilder"],

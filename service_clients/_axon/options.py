@@ -67,7 +67,7 @@ def milliseconds(seconds: float | None, name: str) -> int:
     """
     if seconds is None:
         return 0
-    if isinstance(seconds, (bool, str, bytes)) or not hasattr(seconds, "__float__"):
+    if isinstance(seconds, (bool, str, bytes, complex)) or not hasattr(seconds, "__float__"):
         raise AxonTypeError(f"{name} is {seconds!r:.80}, not a number of seconds")
     number = float(seconds)
     if not number > 0:

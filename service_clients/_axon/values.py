@@ -41,6 +41,7 @@ _UNSENDABLE = {"O": "object", "V": "structured", "c": "complex", "M": "datetime6
 
 _MAX_DEPTH: int = lib.AXON_MAX_DEPTH
 _MAX_NDIM: int = lib.AXON_MAX_NDIM
+_MAX_NAMES = 1000
 _ARRAY = ffi.typeof("axon_array *")
 _FLOAT: int = lib.AXON_FLOAT
 _INT: int = lib.AXON_INT
@@ -105,7 +106,7 @@ def _write_map(value: Any, keep: list[Any], depth: int) -> Any:
     tree = _container(lib.axon_value_map, depth)
     try:
         for key, child in value.items():
-            name = _key(key)
+            name = _names.get(key) or _name(key)
             try:
                 node = _write(child, keep, depth - 1)
             except Refused as refused:
@@ -160,12 +161,17 @@ def _append_numbers(tree: Any, numbers: Any) -> bool:
     return True
 
 
-def _key(key: Any) -> bytes:
+_names: dict[str, bytes] = {}  # observations have the same keys, time after time
+
+
+def _name(key: Any) -> bytes:
     if not isinstance(key, str):
         raise Refused(f"key {key!r:.80} is {type(key).__name__}, keys must be str", AxonTypeError)
     name = _utf8(key, "key ")
     if b"\0" in name:
         raise Refused(f"key {key!r:.80} holds a zero character")
+    if len(_names) < _MAX_NAMES:
+        _names[key] = name
     return name
 
 
@@ -489,7 +495,7 @@ def _numpy() -> Any:
     try:
         import numpy
     except ImportError as error:
-        raise ImportError("an array needs numpy, which is not installed: pip install numpy") from error
+        raise ImportError(f"an array needs numpy, which cannot be imported: {error}") from error
     return numpy
 
 

@@ -29,6 +29,7 @@ def serve() -> Iterator[Serve]:
 
     def start(app: Any) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # which asyncio leaves to us here
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -85,15 +86,18 @@ def silent_server() -> Iterator[str]:
 def run_script() -> RunScript:
     """Runs Python code in a fresh interpreter that can import service_clients; fails when the code does."""
 
-    def run(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             check=False,
             capture_output=True,
             text=True,
             timeout=60,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            **options,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                **environment,
+            },
         )
         assert done.returncode == 0, done.stderr
         return done

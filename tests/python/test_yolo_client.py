@@ -64,7 +64,7 @@ class Recorder:
         self.app.post("/echo")(self.echo)
         self.app.get("/raw")(self.raw)
 
-    async def detect(self, request: Request, wanted: DetectRequest) -> dict[str, Any]:
+    async def detect(self, request: Request, wanted: DetectRequest) -> Any:
         self.requests += 1
         self.body = await request.json()
         self.headers = dict(request.headers)
