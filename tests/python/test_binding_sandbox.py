@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from support import CHECKOUT, Serve, ServePolicy
 
-import service_clients._axon
 from service_clients._axon.values import packb
 
 REFUSED = [
@@ -58,17 +57,16 @@ def folder_of(module: str) -> str:
     spec = find_spec(module)
     assert spec is not None and spec.origin is not None
     path = Path(spec.origin)
-    return str(path.parent.parent if path.name == "__init__.py" else path.parent)
+    if path.name == "__init__.py":
+        path = path.parent
+    return str(path.parents[module.count(".")])
 
 
 def in_sandbox(code: str, *arguments: str, before: str = "") -> str:
     """Runs code in an interpreter that refuses the modules, without site and environment."""
-    # the binding, cffi's backend and numpy; their folders bring the rest of what is in them along
-    paths = [
-        str(Path(service_clients._axon.__file__).parents[2]),
-        folder_of("_cffi_backend"),
-        folder_of("numpy"),
-    ]
+    # where the binding, the clients, cffi's backend and numpy are; what else is there comes along
+    modules = ["service_clients._axon", "service_clients.yolo_detection.client", "_cffi_backend", "numpy"]
+    paths = [folder_of(module) for module in modules]
     fence = FENCE.format(paths=paths, refused=REFUSED, before=before)
     done = subprocess.run(
         [sys.executable, "-S", "-E", "-c", fence + code + LOOK, *arguments],
