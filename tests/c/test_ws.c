@@ -837,7 +837,7 @@ static void two_that_both_talk_do_not_wait_for_each_other(void **state)
 static void send_five(ws_peer *peer)
 {
     for (int i = 0; i < 5; i++)
-        ws_send_frame(peer, 0x82, "12345" + i, 1);
+        ws_send_frame(peer, 0x82, &"12345"[i], 1);
     ws_note(peer, 0, 1);
     ws_echo(peer);
 }
