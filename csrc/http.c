@@ -6,7 +6,8 @@
  */
 #include "http.h"
 
-#include "base64.h"
+#include "http_body.h"
+#include "http_url.h"
 
 #include <curl/curl.h>
 
@@ -14,6 +15,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -25,7 +27,6 @@
 #include <unistd.h>
 
 enum {
-    MAX_URL_BYTES = 8192,
     MAX_TOKEN_BYTES = 16384,
     MAX_HEADER_BYTES = 64 * 1024, /* of one reply, all its header lines together */
     MAX_REDIRECTS = 5,
@@ -42,12 +43,7 @@ enum refusal { NO_REFUSAL, REFUSED_MEMORY, REFUSED_LENGTH, REFUSED_HEADERS, REFU
 
 /* What one request has sent and received so far. */
 typedef struct progress {
-    const axi_body *body;
-    size_t part;         /* of the body, the next to send */
-    size_t offset;       /* within that part */
-    char quad[4];        /* base64 that did not fit into the last piece */
-    size_t quad_length;  /* of it, at its end */
-    uint64_t sent;       /* bytes of the body */
+    axi_body_reader body;
     size_t header_bytes; /* of the reply */
     bool header_ended;   /* the empty line has come */
     axi_buffer data;     /* of the reply */
@@ -60,8 +56,8 @@ struct axi_http {
     struct curl_slist *headers;      /* of a GET */
     struct curl_slist *json_headers; /* of a POST */
     char *url;
-    char *far_host; /* NULL when it is near, and no proxy is asked */
-    bool is_tls;
+    axi_origin origin;
+    bool is_near; /* no proxy is asked */
     uint32_t timeout_ms;
     uint32_t connect_timeout_ms;
     uint64_t max_reply_bytes;
@@ -86,7 +82,7 @@ static axon_status unavailable(const axi_http *http, axon_status status, axon_er
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    return axi_fail(err, status, "Service unavailable at %s: %s", http->url, text);
+    return axi_fail(err, status, "Service unavailable at %.250s: %s", http->url, text);
 }
 
 static axon_status curl_failed(CURLcode code, axon_error *err)
@@ -114,6 +110,11 @@ static const char *received(const axi_http *http, char text[64])
     return text;
 }
 
+static bool is_sending(const progress *now)
+{
+    return now->body.body && now->body.sent < now->body.body->length;
+}
+
 static axon_status timed_out(const axi_http *http, axon_error *err)
 {
     const progress *now = &http->now;
@@ -127,11 +128,11 @@ static axon_status timed_out(const axi_http *http, axon_error *err)
         return unavailable(http, AXON_ETIMEOUT, err,
                            "no complete reply after %" PRIu32 " ms (timeout_ms), only %s", http->timeout_ms,
                            received(http, text));
-    if (now->body && now->sent < now->body->length)
+    if (is_sending(now))
         return unavailable(http, AXON_ETIMEOUT, err,
                            "listening, but read only %" PRIu64 " of %" PRIu64 " bytes in %" PRIu32
                            " ms (timeout_ms)",
-                           now->sent, now->body->length, http->timeout_ms);
+                           now->body.sent, now->body.body->length, http->timeout_ms);
     return unavailable(http, AXON_ETIMEOUT, err,
                        "listening but silent, no answer after %" PRIu32 " ms (timeout_ms)",
                        http->timeout_ms);
@@ -160,7 +161,7 @@ static axon_status not_connected(const axi_http *http, axon_error *err)
     char text[128];
     long number = 0;
     curl_easy_getinfo(http->easy, CURLINFO_OS_ERRNO, &number);
-    bool is_proxy = http->far_host && !strcasestr(http->reason, http->far_host);
+    bool is_proxy = !http->is_near && !strcasestr(http->reason, http->origin.host);
     return unavailable(http, AXON_ECONNECT, err, "%s%s",
                        is_proxy ? "the proxy that the environment names: " : "",
                        number == 0              ? http->reason
@@ -178,10 +179,10 @@ static axon_status lost(const axi_http *http, axon_error *err)
     if (now->header_bytes)
         return unavailable(http, AXON_ECONNECT, err, "connection lost in mid-reply, after %s",
                            received(http, text));
-    if (now->body && now->sent < now->body->length)
+    if (is_sending(now))
         return unavailable(http, AXON_ECONNECT, err,
                            "connection lost while sending, after %" PRIu64 " of %" PRIu64 " bytes",
-                           now->sent, now->body->length);
+                           now->body.sent, now->body.body->length);
     return unavailable(http, AXON_ECONNECT, err, "connection closed without an answer");
 }
 
@@ -231,65 +232,17 @@ static axon_status transfer_failed(const axi_http *http, CURLcode code, axon_err
 
 /* ---- what libcurl calls while a transfer runs ------------------------------------------------- */
 
-/* Text is copied, base64 made in place; a group of four that does not fit is split between two pieces. */
-static size_t produce(progress *now, const axi_body_part *part, char *out, size_t room)
-{
-    const uint8_t *data = (const uint8_t *)part->data + now->offset;
-    size_t left = part->length - now->offset;
-    if (!part->base64) {
-        size_t n = left < room ? left : room;
-        memcpy(out, data, n);
-        now->offset += n;
-        return n;
-    }
-    if (room < sizeof now->quad) {
-        size_t n = left < 3 ? left : 3;
-        axi_base64_encode(now->quad, data, n);
-        now->offset += n;
-        memcpy(out, now->quad, room);
-        now->quad_length = sizeof now->quad - room;
-        return room;
-    }
-    size_t n = left / 3 >= room / 4 ? room / 4 * 3 : left;
-    axi_base64_encode(out, data, n);
-    now->offset += n;
-    return axi_base64_length(n);
-}
-
 static size_t read_body(char *out, size_t size, size_t count, void *user)
 {
-    progress *now = user;
-    size_t room = size * count, filled = 0;
-    while (filled < room) {
-        if (now->quad_length) {
-            size_t n = now->quad_length < room - filled ? now->quad_length : room - filled;
-            memcpy(out + filled, now->quad + sizeof now->quad - now->quad_length, n);
-            now->quad_length -= n;
-            filled += n;
-        } else if (now->part == now->body->count) {
-            break;
-        } else if (now->offset == now->body->parts[now->part].length) {
-            now->part++;
-            now->offset = 0;
-        } else {
-            filled += produce(now, &now->body->parts[now->part], out + filled, room - filled);
-        }
-    }
-    now->sent += filled;
-    return filled;
-}
-
-static void rewind_body(progress *now)
-{
-    now->part = now->offset = now->quad_length = 0;
-    now->sent = 0;
+    return axi_body_read(user, out, size * count);
 }
 
 /* libcurl sends again when a kept connection turns out to be dead. */
 static int seek_body(void *user, curl_off_t offset, int origin)
 {
+    axi_body_reader *reader = user;
     if (offset != 0 || origin != SEEK_SET) return CURL_SEEKFUNC_CANTSEEK;
-    rewind_body(user);
+    *reader = (axi_body_reader){.body = reader->body};
     return CURL_SEEKFUNC_OK;
 }
 
@@ -374,70 +327,6 @@ static void global_init(void)
     global_code = curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
-/* The checks that need no parser, with messages that do not repeat a password. */
-static axon_status check_text(const char *url, axon_error *err)
-{
-    if (!url || !*url) return axi_fail(err, AXON_EINVAL, "url is empty");
-    if (strlen(url) > MAX_URL_BYTES)
-        return axi_fail(err, AXON_EINVAL, "url is longer than %d bytes", MAX_URL_BYTES);
-    const char *scheme_end = strstr(url, "://");
-    const char *authority = scheme_end ? scheme_end + 3 : url;
-    if (memchr(authority, '@', strcspn(authority, "/?#")))
-        return axi_fail(err, AXON_EINVAL, "url: credentials in it are not used; set bearer_token instead");
-    for (const char *c = url; *c; c++)
-        if (*c <= ' ' || *c >= 0x7f)
-            return axi_fail(err, AXON_EINVAL, "url \"%s\": a space, control or non-ASCII character at %td",
-                            url, c - url);
-    if (!scheme_end) return axi_fail(err, AXON_EINVAL, "url \"%s\": no scheme; write http://%s", url, url);
-    if (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0)
-        return axi_fail(err, AXON_EINVAL, "url \"%s\": the scheme is neither http nor https", url);
-    if (strpbrk(url, "?#"))
-        return axi_fail(err, AXON_EINVAL, "url \"%s\": a query or fragment; name the service alone", url);
-    size_t length = strcspn(authority, "/");
-    if (length == 0) return axi_fail(err, AXON_EINVAL, "url \"%s\": no host", url);
-    if (authority[length - 1] == ':')
-        return axi_fail(err, AXON_EINVAL, "url \"%s\": no port after \":\"", url);
-    return AXON_OK;
-}
-
-static axon_status parse_url(CURLU *parts, const char *url, char **host, char **port, axon_error *err)
-{
-    switch (curl_url_set(parts, CURLUPART_URL, url, 0)) {
-    case CURLUE_OK:
-        break;
-    case CURLUE_OUT_OF_MEMORY:
-        return curl_failed(CURLE_OUT_OF_MEMORY, err);
-    case CURLUE_BAD_PORT_NUMBER:
-        return axi_fail(err, AXON_EINVAL, "url \"%s\": the port is not 1 to 65535", url);
-    default:
-        return axi_fail(err, AXON_EINVAL, "url \"%s\": not of the form http://host:port", url);
-    }
-    if (curl_url_get(parts, CURLUPART_HOST, host, 0) != CURLUE_OK ||
-        curl_url_get(parts, CURLUPART_PORT, port, CURLU_DEFAULT_PORT) != CURLUE_OK)
-        return curl_failed(CURLE_OUT_OF_MEMORY, err);
-    if (strcmp(*port, "0") == 0)
-        return axi_fail(err, AXON_EINVAL, "url \"%s\": the port is not 1 to 65535", url);
-    return AXON_OK;
-}
-
-/* Checks the URL, and gives its host when that is not near. */
-static axon_status check_url(const char *url, char **far_host, axon_error *err)
-{
-    axon_status status = check_text(url, err);
-    if (status) return status;
-    CURLU *parts = curl_url();
-    char *host = NULL, *port = NULL;
-    status = parts ? parse_url(parts, url, &host, &port, err) : curl_failed(CURLE_OUT_OF_MEMORY, err);
-    if (status == AXON_OK && !axi_host_is_near(host, strlen(host))) {
-        *far_host = strdup(host);
-        if (!*far_host) status = axi_no_memory(err, strlen(host));
-    }
-    curl_free(host);
-    curl_free(port);
-    curl_url_cleanup(parts);
-    return status;
-}
-
 static axon_status check_options(const axi_http_options *options, axon_error *err)
 {
     const char *token = options->bearer_token;
@@ -487,9 +376,9 @@ static CURLcode set_callbacks(axi_http *http)
     CURLcode code;
     SET(CURLOPT_ERRORBUFFER, http->reason);
     SET(CURLOPT_READFUNCTION, read_body);
-    SET(CURLOPT_READDATA, &http->now);
+    SET(CURLOPT_READDATA, &http->now.body);
     SET(CURLOPT_SEEKFUNCTION, seek_body);
-    SET(CURLOPT_SEEKDATA, &http->now);
+    SET(CURLOPT_SEEKDATA, &http->now.body);
     SET(CURLOPT_HEADERFUNCTION, write_header);
     SET(CURLOPT_HEADERDATA, http);
     SET(CURLOPT_WRITEFUNCTION, write_data);
@@ -520,10 +409,12 @@ static CURLcode set_connection(axi_http *http, const axi_http_options *options)
     SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)SEND_BYTES);
     SET(CURLOPT_BUFFERSIZE, (long)RECEIVE_BYTES);
     SET(CURLOPT_PATH_AS_IS, 1L);
-    SET(CURLOPT_USERAGENT, "axon");
+    char agent[64];
+    snprintf(agent, sizeof agent, "axon/%s", axon_version());
+    SET(CURLOPT_USERAGENT, agent);
     uint64_t longest = options->max_reply_bytes < INT64_MAX ? options->max_reply_bytes : INT64_MAX;
     SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)longest);
-    if (!http->far_host) SET(CURLOPT_PROXY, "");
+    if (http->is_near) SET(CURLOPT_PROXY, "");
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     if (options->ca_file) SET(CURLOPT_CAINFO, options->ca_file);
     if (options->tls_insecure) {
@@ -535,14 +426,14 @@ static CURLcode set_connection(axi_http *http, const axi_http_options *options)
 
 static axon_status set_up(axi_http *http, const char *url, const axi_http_options *options, axon_error *err)
 {
-    axon_status status = check_url(url, &http->far_host, err);
+    axon_status status = axi_origin_read(&http->origin, url, err);
     if (status == AXON_OK) status = check_options(options, err);
     if (status) return status;
     size_t length = strlen(url);
     while (url[length - 1] == '/')
         length--;
     http->url = strndup(url, length);
-    http->is_tls = strncasecmp(url, "https", 5) == 0;
+    http->is_near = axi_host_is_near(http->origin.host, strlen(http->origin.host));
     http->multi = curl_multi_init();
     http->easy = curl_easy_init();
     if (!http->url || !http->multi || !http->easy || !add_headers(http, options->bearer_token))
@@ -629,7 +520,7 @@ static bool was_cancelled(axi_http *http)
 
 static axon_status perform(axi_http *http, int *running, axon_error *err)
 {
-    pipe_guard guard = hold_sigpipe(http->is_tls);
+    pipe_guard guard = hold_sigpipe(http->origin.is_tls);
     CURLMcode code = curl_multi_perform(http->multi, running);
     release_sigpipe(&guard);
     if (code == CURLM_OUT_OF_MEMORY) return curl_failed(CURLE_OUT_OF_MEMORY, err);
@@ -680,7 +571,7 @@ static CURLcode prepare(axi_http *http, const char *url, const axi_body *body, b
 {
     CURLcode code;
     axi_buffer_free(&http->now.data);
-    http->now = (progress){.body = body};
+    http->now = (progress){.body.body = body};
     http->reason[0] = 0;
     SET(CURLOPT_URL, url);
     SET(CURLOPT_FRESH_CONNECT, is_fresh ? 1L : 0L);
@@ -693,6 +584,16 @@ static CURLcode prepare(axi_http *http, const char *url, const axi_body *body, b
     SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body->length);
     SET(CURLOPT_HTTPHEADER, http->json_headers);
     return CURLE_OK;
+}
+
+/* True when something has come over the kept connection that nobody asked for: it must not be taken for the next
+ * reply. libcurl closes only connections that have ended. */
+static bool is_spoiled(const axi_http *http)
+{
+    struct pollfd kept[MAX_SOCKETS]; /* poll() passes over those that are -1 */
+    for (int i = 0; i < MAX_SOCKETS; i++)
+        kept[i] = (struct pollfd){.fd = http->sockets[i], .events = POLLIN};
+    return poll(kept, MAX_SOCKETS, 0) != 0;
 }
 
 /* True when a kept connection died before a byte of the reply came. libcurl tries again by itself when it finds
@@ -712,43 +613,15 @@ static axon_status transfer(axi_http *http, const char *url, const axi_body *bod
     CURLMcode added = curl_multi_add_handle(http->multi, http->easy);
     if (added) return curl_failed(CURLE_OUT_OF_MEMORY, err);
     axon_status status = drive(http, deadline, &code, err);
-    bool stale = status == AXON_OK && was_stale(http, code);
+    bool stale = status == AXON_OK && !is_fresh && was_stale(http, code);
     if (status == AXON_OK && code && !stale) status = transfer_failed(http, code, err);
-    pipe_guard guard = hold_sigpipe(http->is_tls);
+    pipe_guard guard = hold_sigpipe(http->origin.is_tls);
     curl_multi_remove_handle(http->multi, http->easy); /* ends the connection of a transfer in mid-way */
     release_sigpipe(&guard);
-    if (stale && is_fresh) return transfer_failed(http, code, err);
     return stale ? transfer(http, url, body, deadline, true, err) : status;
 }
 
 /* ---- redirects ------------------------------------------------------------------------------- */
-
-static bool same_part(CURLU *a, CURLU *b, CURLUPart part)
-{
-    char *of_a = NULL, *of_b = NULL;
-    bool same = curl_url_get(a, part, &of_a, CURLU_DEFAULT_PORT) == CURLUE_OK &&
-                curl_url_get(b, part, &of_b, CURLU_DEFAULT_PORT) == CURLUE_OK &&
-                strcasecmp(of_a, of_b) == 0;
-    curl_free(of_a);
-    curl_free(of_b);
-    return same;
-}
-
-/* True when `url` leads to the same scheme, host and port as the service's own URL. */
-static bool is_same_origin(const axi_http *http, const char *url)
-{
-    CURLU *own = curl_url(), *other = curl_url();
-    char *user = NULL;
-    bool same = own && other && curl_url_set(own, CURLUPART_URL, http->url, 0) == CURLUE_OK &&
-                curl_url_set(other, CURLUPART_URL, url, 0) == CURLUE_OK &&
-                same_part(own, other, CURLUPART_SCHEME) && same_part(own, other, CURLUPART_HOST) &&
-                same_part(own, other, CURLUPART_PORT) &&
-                curl_url_get(other, CURLUPART_USER, &user, 0) == CURLUE_NO_USER;
-    curl_free(user);
-    curl_url_cleanup(own);
-    curl_url_cleanup(other);
-    return same;
-}
 
 /* Where the reply redirects to; NULL when it does not. 303 is not followed: it answers a POST by pointing to
  * some other document. The text lasts until the next request. */
@@ -761,14 +634,14 @@ static const char *redirection(const axi_http *http)
     return status == 301 || status == 302 || status == 307 || status == 308 ? to : NULL;
 }
 
-static axon_status redirect_refused(const axi_http *http, const char *path, const char *to,
-                                    bool is_near_end, axon_error *err)
+static axon_status redirect_refused(const axi_http *http, const char *path, const char *to, bool is_ours,
+                                    axon_error *err)
 {
     long status = 0;
     curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &status);
     axi_fail(err, AXON_ESERVER, "%s failed (HTTP %ld): %s redirects to %s, %s", path, status, http->url, to,
-             is_near_end ? "which is one redirect too many"
-                         : "which is another server; name that one if it is right");
+             is_ours ? "which is one redirect too many"
+                     : "which is another server; name that one if it is right");
     if (err) err->http_status = (int32_t)status;
     return AXON_ESERVER;
 }
@@ -779,10 +652,10 @@ static axon_status follow(axi_http *http, const char *path, char **url, const ax
                           axi_time deadline, axon_error *err)
 {
     for (int hops = 0;; hops++) {
-        axon_status status = transfer(http, *url, body, deadline, false, err);
+        axon_status status = transfer(http, *url, body, deadline, is_spoiled(http), err);
         const char *to = status == AXON_OK ? redirection(http) : NULL;
         if (!to) return status;
-        bool is_ours = is_same_origin(http, to);
+        bool is_ours = axi_origin_has(&http->origin, to);
         if (!is_ours || hops == MAX_REDIRECTS) return redirect_refused(http, path, to, is_ours, err);
         axi_log(AXON_LOG_WARN, "%s redirects to %s; every call would be quicker with that path", *url, to);
         char *next = strdup(to);
@@ -823,7 +696,7 @@ static void log_request(const axi_http *http, const char *path, const axi_body *
     long status = 0;
     curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &status);
     axi_log(AXON_LOG_DEBUG, "%s %s%s: HTTP %ld, %" PRIu64 " bytes out, %zu in, %.3f ms",
-            body ? "POST" : "GET", http->url, path, status, http->now.sent, http->now.data.length,
+            body ? "POST" : "GET", http->url, path, status, http->now.body.sent, http->now.data.length,
             (double)(axi_now() - began) / 1e6);
 }
 
@@ -839,7 +712,7 @@ axon_status axi_http_request(axi_http *http, const char *path, const axi_body *b
     log_request(http, path, body, began);
     if (status == AXON_OK) take_reply(http, reply);
     axi_buffer_free(&http->now.data);
-    http->now.body = NULL;
+    http->now.body = (axi_body_reader){0};
     free(url);
     return status;
 }
@@ -891,7 +764,7 @@ void axi_http_close(axi_http *http)
     if (http->owner != getpid()) /* a call in progress was copied as it was just then */
         is_sound = detach_sockets(http) && atomic_load(&http->state) == IDLE;
     if (is_sound) {
-        pipe_guard guard = hold_sigpipe(http->is_tls);
+        pipe_guard guard = hold_sigpipe(http->origin.is_tls);
         curl_easy_cleanup(http->easy);
         curl_multi_cleanup(http->multi);
         release_sigpipe(&guard);
@@ -899,7 +772,6 @@ void axi_http_close(axi_http *http)
     curl_slist_free_all(http->headers);
     curl_slist_free_all(http->json_headers);
     axi_buffer_free(&http->now.data);
-    free(http->far_host);
     free(http->url);
     free(http);
 }

@@ -8,6 +8,7 @@
 
 #include "base64.h"
 #include "http.h"
+#include "http_body.h"
 
 #include "fakes/http_fake.c"
 
@@ -181,6 +182,33 @@ static void many_pictures_in_one_body_arrive_whole(void **state)
     free(data);
 }
 
+/* libcurl may ask for any number of bytes at a time. */
+static void a_body_is_the_same_in_pieces_of_every_size(void **state)
+{
+    (void)state;
+    uint8_t *data = some_bytes(50);
+    for (size_t length = 0; length < 50; length++) {
+        axi_body body;
+        axi_body_part parts[3];
+        char whole[128], pieces[128];
+        image_body(&body, parts, data, length);
+        axi_body_reader all = {.body = &body};
+        assert_int_equal(axi_body_read(&all, whole, sizeof whole), body.length);
+        for (size_t piece = 1; piece < 20; piece++) {
+            axi_body_reader reader = {.body = &body};
+            size_t read = 0, n;
+            while ((n = axi_body_read(&reader, pieces + read, piece)) > 0) {
+                assert_true(n <= piece);
+                read += n;
+            }
+            assert_int_equal(read, body.length);
+            assert_int_equal(reader.sent, body.length);
+            assert_memory_equal(pieces, whole, read);
+        }
+    }
+    free(data);
+}
+
 static void a_request_is_plain_http_1_1_with_an_exact_length(void **state)
 {
     (void)state;
@@ -201,6 +229,7 @@ static void a_request_is_plain_http_1_1_with_an_exact_length(void **state)
     assert_null(strcasestr(fake_head(fake), "Expect:"));
     assert_null(strcasestr(fake_head(fake), "Accept-Encoding:"));
     assert_null(strcasestr(fake_head(fake), "Authorization:"));
+    assert_non_null(strstr(fake_head(fake), "\r\nUser-Agent: axon/"));
 }
 
 static void a_get_has_neither_body_nor_content_type(void **state)
@@ -361,6 +390,65 @@ static void a_fresh_connection_that_dies_unanswered_is_an_error(void **state)
     assert_message("Service unavailable at http://127.0.0.1:");
     assert_message("closed without an answer");
     assert_int_equal(fake_requests(fake), 1);
+}
+
+static bool refuse_unread(fake_peer *peer)
+{
+    fake_json(peer, 413, "{\"detail\": \"too large\"}");
+    return fake_be_silent(peer);
+}
+
+static void a_refusal_is_heard_while_the_body_is_still_being_sent(void **state)
+{
+    (void)state;
+    enum { LONG = 20000000 };
+    axi_http_options options = with_timeout(GENEROUS_MS);
+    fake = fake_begin((http_fake){.answer = refuse_unread, .head_only = true});
+    open_url(fake->url, &options);
+    uint8_t *data = some_bytes(LONG);
+    axi_body body;
+    axi_body_part parts[3];
+    image_body(&body, parts, data, LONG);
+    for (int i = 0; i < 2; i++) {
+        axi_http_reply reply = {0};
+        assert_int_equal(send_body(&body, GENEROUS_MS, &reply), AXON_OK);
+        assert_int_equal(reply.status, 413);
+        assert_string_equal((char *)reply.data, "{\"detail\": \"too large\"}");
+        free(reply.data);
+    }
+    free(data);
+    assert_int_equal(fake_accepted(fake), 2); /* half a request lies on the first connection */
+}
+
+static bool answer_twice(fake_peer *peer)
+{
+    char body[16];
+    snprintf(body, sizeof body, "[%d]", peer->request);
+    fake_json(peer, 200, body);
+    return fake_json(peer, 200, "[\"late\"]");
+}
+
+static bool answer_twice_later(fake_peer *peer)
+{
+    char body[16];
+    snprintf(body, sizeof body, "[%d]", peer->request);
+    fake_json(peer, 200, body);
+    usleep(30000);
+    return fake_json(peer, 200, "[\"late\"]");
+}
+
+static void a_reply_that_nobody_asked_for_is_not_taken_for_the_next(void **state)
+{
+    static const fake_answer answers[] = {answer_twice, answer_twice_later};
+    for (size_t i = 0; i < 2; i++) {
+        connect_to(answers[i], GENEROUS_MS);
+        assert_reply("[1]");
+        usleep(100000);
+        assert_reply("[2]");
+        usleep(100000);
+        assert_reply("[3]");
+        tidy(state);
+    }
 }
 
 /* ---- servers that are not there, or silent -------------------------------------------------------- */
@@ -1157,12 +1245,21 @@ static void a_wrong_url_is_refused_with_the_reason(void **state)
         {"file:///etc/hostname", "neither http nor https"},
         {"http://", "no host"},
         {"http:///detect", "no host"},
-        {"http://:8000", "not of the form"},
-        {"http://robot:", "no port"},
+        {"http://:8000", "no host"},
+        {"http://robot:", "1 to 65535"},
         {"http://robot:99999", "1 to 65535"},
         {"http://robot:0", "1 to 65535"},
         {"http://robot:http", "1 to 65535"},
-        {"http://[::1", "not of the form"},
+        {"http://robot:+80", "1 to 65535"},
+        {"http://robot:080000", "1 to 65535"},
+        {"http://[::1", "not closed"},
+        {"http://[]", "no host"},
+        {"http://[::1]8000", "between host and port"},
+        {"http://[::g]", "neither a name nor an address"},
+        {"http://::1:8000", "no host"},
+        {"http://fe80::1", "brackets"},
+        {"http://ro\\bot", "neither a name nor an address"},
+        {"http://ro%62ot", "neither a name nor an address"},
         {"http://robot/?a=b", "query"},
         {"http://robot#top", "query or fragment"},
         {"http://ro bot", "space"},
@@ -1240,6 +1337,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         TEST(a_body_arrives_as_it_was_described),
+        TEST(a_body_is_the_same_in_pieces_of_every_size),
         TEST(many_pictures_in_one_body_arrive_whole),
         TEST(a_request_is_plain_http_1_1_with_an_exact_length),
         TEST(a_get_has_neither_body_nor_content_type),
@@ -1251,6 +1349,8 @@ int main(void)
         TEST(a_post_is_sent_again_when_the_kept_connection_dies_unanswered),
         TEST(a_long_post_is_sent_again_when_the_kept_connection_dies_under_it),
         TEST(a_fresh_connection_that_dies_unanswered_is_an_error),
+        TEST(a_refusal_is_heard_while_the_body_is_still_being_sent),
+        TEST(a_reply_that_nobody_asked_for_is_not_taken_for_the_next),
         TEST(a_refused_connection_is_named),
         TEST(an_unknown_host_is_named),
         TEST(a_silent_name_server_does_not_outlast_the_deadline),
