@@ -40,7 +40,7 @@ PY      := .venv/bin/python
 NATIVE  := $(if $(SAN),$(BUILD)/python/)service_clients/_axon/_native.abi3.so
 LINTED  := $(wildcard service_clients tools tests benchmarks setup.py)
 
-.PHONY: lib demo test test-c test-python native bench fuzz fuzzers check compiled wheel install clean help FORCE
+.PHONY: lib demo test test-c test-python native bench fuzz fuzzers generate check compiled wheel install clean help FORCE
 .DELETE_ON_ERROR:
 
 lib: $(BUILD)/libaxon.a $(BUILD)/libaxon.so $(BUILD)/axon.pc $(TOOLS) ## the C library, static and shared, and the axon command
@@ -121,12 +121,17 @@ fuzzers: $(FUZZERS)
 	@set -e; for f in $(FUZZERS); do corpus=$(BUILD)/corpus/$${f##*/}; mkdir -p $$corpus; \
 		$$f -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(BUILD)/ $$corpus $$(ls -d tests/fuzz/corpus/$${f##*/} 2>/dev/null); done
 
+generate: ## catalog.json and the clients, from the headers of the services
+	@tools/setup.sh build
+	$(PY) tools/generate.py
+
 check: ## what must hold of every source file, with warnings as errors
 	@tools/setup.sh develop
 	@$(MAKE) compiled BUILD=build/check-gcc CC=gcc CFLAGS='-O2 -Werror'
 	@$(MAKE) compiled BUILD=build/check-clang CC=clang CFLAGS='-O2 -Werror'
 	clang-format --dry-run -Werror $$(git ls-files -co --exclude-standard '*.[ch]')
 	$(PY) tools/check.py build/check-gcc
+	$(PY) tools/generate.py --check
 	$(PY) -m ruff check -q $(LINTED)
 	$(PY) -m mypy --strict $(LINTED)
 	shellcheck .ci/run $(wildcard *.sh tools/*.sh)

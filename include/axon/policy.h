@@ -6,6 +6,19 @@
  *          starts one thread, which answers the server's pings while the caller is busy and ends in
  *          axon_policy_close(). Two policies share nothing. Do not carry a policy across fork(): in the
  *          child every call is AXON_EINVAL, and only axon_policy_close() is allowed.
+ *
+ * @service openpi 0.1.0
+ * @class   WebsocketClientPolicy
+ * @type    policy
+ * @host    ws://127.0.0.1:8000
+ * @http    GET /healthz
+ * @about   Asks an openpi policy server (WebSocket, msgpack) for robot actions: an observation in, an action chunk out.
+ * @init    policy = WebsocketClientPolicy(host="127.0.0.1", port=8000)
+ * @example actions = policy.infer({"observation/image": image, "observation/state": state, "prompt": "pick up the cup"})["actions"]
+ * @returns Dict with actions, a float array (action horizon, action dimension), and server_timing.
+ * @repo    Physical-Intelligence/openpi main
+ * @added   2026-11-21
+ * @changed 2026-11-21
  */
 #ifndef AXON_POLICY_H
 #define AXON_POLICY_H

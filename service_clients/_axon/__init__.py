@@ -17,9 +17,11 @@ from service_clients._axon.errors import (
     AxonTypeError,
     AxonValueError,
 )
-from service_clients._axon.options import explicit
+from service_clients._axon.images import deliver_picture
+from service_clients._axon.options import explicit, given, numbers
 from service_clients._axon.policy import Policy
 from service_clients._axon.service import Service, ServiceClient
+from service_clients._axon.values import stack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +44,11 @@ __all__ = [
     "Service",
     "ServiceClient",
     "__version__",
+    "deliver_picture",
     "explicit",
+    "given",
+    "numbers",
+    "stack",
 ]
 
 __version__: str = ffi.string(lib.axon_version()).decode()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Iterator, Union
 
 from service_clients._axon._ffi import check, failure, ffi, lib, new_error
-from service_clients._axon.errors import AxonError, AxonFileNotFound, AxonTypeError, AxonValueError
-from service_clients._axon.values import Refused, as_numpy, describe
+from service_clients._axon.errors import (
+    AxonError,
+    AxonFileNotFound,
+    AxonProtocolError,
+    AxonTypeError,
+    AxonValueError,
+)
+from service_clients._axon.values import Refused, array_of, as_numpy, describe
 
 if TYPE_CHECKING:
     import numpy
@@ -18,7 +25,7 @@ if TYPE_CHECKING:
     # a PIL image, or what else numpy can see as such an array.
     Image = Union[bytes, bytearray, memoryview, str, os.PathLike[str], numpy.ndarray[Any, Any], Any]
 
-__all__ = ["encode_image", "open_image"]
+__all__ = ["decode_image", "deliver_picture", "encode_image", "open_image"]
 
 _COLORS = {None: lib.AXON_COLOR_DEFAULT, "rgb": lib.AXON_RGB, "bgr": lib.AXON_BGR}
 
@@ -77,6 +84,47 @@ def encode_image(image: Image, color: str | None = None) -> bytes:
         return bytes(ffi.buffer(data[0], length[0]))
     finally:
         lib.axon_free(data[0])
+
+
+def decode_image(image: Image, color: str | None = None) -> numpy.ndarray[Any, Any]:
+    """The pixels of a JPEG or PNG: uint8 (height, width, 3), RGB unless `color` is "bgr"; 16-bit grey as uint16 (height, width).
+
+    Raises:
+        As `open_image`; AxonProtocolError: a damaged picture.
+    """
+    pixels, error = ffi.new("axon_array *"), new_error()
+    with open_image(image) as handle:
+        check(lib.axon_image_decode(handle, _COLORS[color], pixels, error), error)
+    try:
+        return array_of(pixels)
+    finally:
+        lib.axon_free(ffi.cast("void *", pixels.data))
+
+
+def deliver_picture(picture: Any, save_path: Any, as_numpy: bool, as_pil: bool) -> Any:
+    """A picture that a service answered with, in the form that the caller asked for.
+
+    Args:
+        picture: the reply: bytes of a JPEG or PNG.
+        save_path: a file that the bytes are written to as well; None writes none.
+        as_numpy: give a uint8 array (height, width, 3), RGB.
+        as_pil: give a PIL image; Pillow must be installed.
+
+    Raises:
+        AxonProtocolError: the reply is no picture.
+    """
+    if not isinstance(picture, bytes):
+        raise AxonProtocolError(f"the reply is no picture but {type(picture).__name__}")
+    if save_path is not None:
+        with open(save_path, "wb") as file:
+            file.write(picture)
+    if as_numpy:
+        return decode_image(picture)
+    if as_pil:
+        from PIL import Image as PilImage
+
+        return PilImage.open(io.BytesIO(picture))
+    return picture
 
 
 def _open(image: Any, color: int, keep: list[Any], out: Any, error: Any) -> int:

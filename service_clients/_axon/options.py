@@ -9,7 +9,7 @@ from typing import Any
 from service_clients._axon._ffi import ffi, lib
 from service_clients._axon.errors import AxonTypeError, AxonValueError
 
-__all__ = ["c_string", "explicit", "fill", "milliseconds"]
+__all__ = ["c_string", "explicit", "fill", "given", "milliseconds", "numbers", "strings", "struct_of"]
 
 
 def fill(struct: str, **fields: Any) -> tuple[Any, list[Any]]:
@@ -27,15 +27,94 @@ def fill(struct: str, **fields: Any) -> tuple[Any, list[Any]]:
     for name, value in fields.items():
         if value is None:
             continue
-        if kinds[name].type.kind == "pointer":
-            value = c_string(value, name)
-            keep.append(value)
+        value = _as_member(kinds[name].type, value, name)
+        keep.append(value)
         try:
             setattr(options, name, value)
         except (TypeError, OverflowError) as error:
             kind = AxonTypeError if isinstance(error, TypeError) else AxonValueError
             raise kind(f"{name} is {value!r:.80}: {error}") from None
     return options, keep
+
+
+def _as_member(kind: Any, value: Any, name: str) -> Any:
+    """A value as a member of this C type takes it."""
+    if isinstance(value, ffi.CData):
+        return value
+    if kind.cname == "enum axon_choice":
+        if value not in (True, False):
+            raise AxonTypeError(f"{name} is {value!r:.80}, not True or False")
+        return lib.AXON_YES if value else lib.AXON_NO
+    if kind.cname == "char *":
+        return c_string(value, name)
+    if kind.cname == "double *":
+        return numbers([value], 1, name)
+    if kind.kind == "array":
+        return _not_all_zero(list(numbers(value, kind.length, name)), name)
+    return value
+
+
+def _not_all_zero(values: list[float], name: str) -> list[float]:
+    """Zeros ask C for the default, which is not what the caller said."""
+    if not any(values):
+        raise AxonValueError(f"{name} is all zeros")
+    return values
+
+
+def numbers(values: Any, count: int, name: str) -> Any:
+    """`count` numbers, in nested sequences or an array, as a C array of doubles.
+
+    Raises:
+        AxonTypeError: what is no number; AxonValueError: more or fewer of them.
+    """
+    found: list[float] = []
+    _flatten(values, found, count, name)
+    if len(found) != count:
+        raise AxonValueError(f"{name} has {len(found)} numbers, not {count}")
+    return ffi.new("double[]", found)
+
+
+def _flatten(values: Any, found: list[float], count: int, name: str) -> None:
+    if len(found) > count:
+        return
+    if isinstance(values, (str, bytes)) or not (hasattr(values, "__iter__") or hasattr(values, "__float__")):
+        raise AxonTypeError(f"{name} holds {values!r:.80}, not a number")
+    if hasattr(values, "__iter__") and getattr(values, "ndim", 1) != 0:
+        for value in values:
+            _flatten(value, found, count, name)
+    else:
+        found.append(float(values))
+
+
+def strings(texts: Any, name: str) -> tuple[Any, list[Any]]:
+    """Several str as a C array of strings, and what must live as long as C looks at it."""
+    if isinstance(texts, (str, bytes)) or not hasattr(texts, "__iter__"):
+        raise AxonTypeError(f"{name} is {texts!r:.80}, not a list of str")
+    keep = [c_string(text, f"{name}[{index}]") for index, text in enumerate(texts)]
+    return ffi.new("char *[]", keep), keep
+
+
+def struct_of(kind: Any, values: Any, name: str) -> Any:
+    """A C struct of doubles from a mapping of its members or a sequence in their order.
+
+    Raises:
+        AxonTypeError, AxonValueError: naming the members that it must have.
+    """
+    members = [member for member, _ in kind.fields]
+    if hasattr(values, "keys"):
+        wrong = set(values.keys()) ^ set(members)
+        if wrong:
+            raise AxonValueError(f"{name}: its keys must be {', '.join(members)}, not {', '.join(map(str, values))}")
+        values = [values[member] for member in members]
+    found = numbers(values, len(members), f"{name} ({', '.join(members)})")
+    return ffi.new(ffi.getctype(kind, "*"), list(found))
+
+
+def given(number: Any, name: str) -> Any:
+    """A number that is not 0, which C would take for the default."""
+    if number is not None and not isinstance(number, (str, bytes)) and number == 0:
+        raise AxonValueError(f"{name} is 0")
+    return number
 
 
 def c_string(text: Any, name: str) -> Any:

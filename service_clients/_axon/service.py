@@ -13,7 +13,7 @@ from service_clients._axon._ffi import check, ffi, lib, new_error
 from service_clients._axon.errors import AxonProtocolError, AxonTypeError, AxonValueError
 from service_clients._axon.handle import Handle
 from service_clients._axon.images import encode_image, open_image
-from service_clients._axon.options import c_string, fill, milliseconds
+from service_clients._axon.options import c_string, fill, milliseconds, numbers, strings, struct_of
 from service_clients._axon.values import Picture, read, write
 
 if TYPE_CHECKING:
@@ -102,10 +102,6 @@ class Service(Handle):
         keep: list[Any] = []
         with ExitStack() as cleanup:
             if images:
-                if not isinstance(body, Mapping):
-                    raise AxonTypeError(
-                        f"{path}: body is {type(body).__name__}, not a dict that takes pictures"
-                    )
                 pictures = {
                     key: Picture(cleanup.enter_context(open_image(images[key], key))) for key in images
                 }
@@ -226,24 +222,31 @@ class ServiceClient:
         return f"{type(self).__name__}({self._host!r}, timeout={self._timeout!r})"
 
     def _call(
-        self, method: str, images: Mapping[str, Image], color: str | None = None, **options: Any
+        self, method: str, arguments: Mapping[str, Any], color: str | None = None, **options: Any
     ) -> Any:
         """Calls the C function of a method.
 
         Args:
             method: the end of the function's name.
-            images: the function's pictures, by name, in its order.
+            arguments: what stands between the service and the options, by name, in the function's order.
             color: the channel order of pictures that are arrays; None is the service's own.
             options: the members of the function's options struct; None keeps a default.
         """
         function = getattr(lib, self._prefix + method)
+        kinds = list(ffi.typeof(function).args[1:-2])  # without the service, &reply and error
         with ExitStack() as cleanup:
-            arguments = [cleanup.enter_context(open_image(images[key], key, color)) for key in images]
-            kinds = ffi.typeof(function).args  # service, images, options if it has any, &reply, error
-            if len(kinds) > len(images) + 3:
-                struct, _keep = fill(kinds[len(images) + 1].item.cname, **options)
-                arguments.append(struct)
-            return self._service.call(function, *arguments)
+            handed: list[Any] = []
+            keep: list[Any] = []
+            for name, value in arguments.items():
+                handed += _as_arguments(kinds[len(handed)], value, name, color, cleanup, keep)
+            if len(handed) < len(kinds):
+                for name, value in options.items():
+                    if name in _pictures_of(kinds[-1].item) and value is not None:
+                        options[name] = cleanup.enter_context(open_image(value, name))
+                struct, kept = fill(kinds[-1].item.cname, **options)
+                keep.append(kept)
+                handed.append(struct)
+            return self._service.call(function, *handed)
 
     def _get(self, endpoint: str) -> Any:
         """GET an endpoint of the service, "/map?format=json"."""
@@ -256,6 +259,28 @@ class ServiceClient:
     def _encode_image(self, image: Image, color: str | None = None) -> str:
         """A picture, in any form that the methods take, as base64 of a picture file."""
         return binascii.b2a_base64(encode_image(image, color), newline=False).decode()
+
+
+def _as_arguments(
+    kind: Any, value: Any, name: str, color: str | None, cleanup: ExitStack, keep: list[Any]
+) -> list[Any]:
+    """One argument of a method as what C takes for it: a list of strings goes with its length."""
+    if isinstance(value, ffi.CData):
+        return [value]
+    if kind.cname == "struct axon_image *":
+        return [cleanup.enter_context(open_image(value, name, color))]
+    if kind.cname == "char * *":
+        array, kept = strings(value, name)
+        keep.append(kept)
+        return [array, len(kept)]
+    if kind.cname == "double":
+        return [numbers([value], 1, name)[0]]
+    return [struct_of(kind.item, value, name)]
+
+
+def _pictures_of(struct: Any) -> set[str]:
+    """The members of an options struct that are pictures."""
+    return {name for name, member in struct.fields if member.type.cname == "struct axon_image *"}
 
 
 def _configured_host(service: str, client_file: str) -> str | None:

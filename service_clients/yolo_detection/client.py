@@ -1,7 +1,10 @@
 """
-YOLO Detection - Python Client SDK
+yolo-detection - Python Client SDK
 
-Finds objects in a picture (YOLOv8): boxes, class names, confidences and, with a "-seg" model, masks.
+Object detection and instance segmentation (YOLOv8).
+
+Finds objects of the 80 classes of COCO in a picture: boxes, class names, confidences and, with a "-seg"
+model, masks.
 
 Usage (inside robot code execution):
     from service_clients.yolo_detection.client import YOLOClient
@@ -9,24 +12,27 @@ Usage (inside robot code execution):
 
     client = YOLOClient()
 
-    frame = sensors.get_camera_frame()                  # JPEG bytes
-    for found in client.detect(frame, conf=0.4):
-        box = found["bbox"]                             # pixels: x1, y1 top left, x2, y2 bottom right
-        print(found["class_name"], found["confidence"], box["x1"], box["y1"], box["x2"], box["y2"])
+    frame_bytes = sensors.get_camera_frame()  # JPEG bytes
+    detections = client.detect(frame_bytes, conf=0.4)
+    reply = client.detect_full(frame_bytes, model="yolov8n-seg", return_masks=True)
 
-    reply = client.detect_full(frame, model="yolov8n-seg", return_masks=True)
-    for found in reply["detections"]:
-        print(found["class_name"], len(found["mask"] or []), "polygons")
+Methods:
+    detect(image, model="yolov8n", conf=0.25)
+        Finds objects in one image. Returns list of {bbox: {x1, y1, x2, y2} in pixels, confidence, class_id,
+        class_name}.
+    detect_full(image, model="yolov8n", conf=0.25, return_masks=False, mask_format="polygon")
+        Finds objects in one image and gives the whole reply. Returns {detections: as above, each with mask or
+        null; model, device, inference_ms, image_width, image_height in pixels, has_masks}.
 
-An image is any of: JPEG or PNG bytes, a path, a numpy array, base64 text, a PIL image. Arrays are uint8
-(H, W), (H, W, 1), (H, W, 3) or (H, W, 4), and BGR as OpenCV has them unless color="rgb" says otherwise.
+A picture is any of: JPEG or PNG bytes, a path, a numpy array, base64 text, a PIL image. Arrays are uint8 (H,
+W), (H, W, 1), (H, W, 3) or (H, W, 4), or uint16 or float depth (H, W), and BGR unless color= says otherwise.
 
 The service is looked for at the constructor's `host`, else the environment's AXON_HOST_YOLO_DETECTION, else
 the `host` of the service.json beside this file, else http://127.0.0.1:8000.
 
 Everything raised is a RuntimeError: "Service unavailable at http://...: ..." (also a ConnectionError),
-"/detect failed (HTTP 422): ...", a call longer than `timeout` (also a TimeoutError), an image that is none
-(also a ValueError; a path that leads nowhere also a FileNotFoundError).
+"/detect failed (HTTP 422): ...", a call longer than `timeout` (also a TimeoutError), an argument that cannot
+be (also a ValueError; a path that leads nowhere also a FileNotFoundError).
 """
 
 from __future__ import annotations
@@ -63,10 +69,10 @@ class YOLOClient(ServiceClient):
         """Finds objects in one image.
 
         Args:
-            image: JPEG or PNG bytes, a path, an array, base64 text or a PIL image.
-            model: which weights to use: yolov8n, yolov8s, yolov8m, yolov8l, yolov8x, yolov8n-seg, yolov8s-seg.
-            conf: least confidence kept, 0 to 1.
-            color: the channel order of an array, "bgr" (default) or "rgb".
+            image: JPEG or PNG bytes, or pixels.
+            model: Which weights to use.
+            conf: Least confidence kept, 0 to 1.
+            color: The channel order of an array, "rgb" or "bgr"; None: "bgr".
 
         Returns:
             List of {bbox: {x1, y1, x2, y2} in pixels, confidence, class_id, class_name}.
@@ -90,12 +96,12 @@ class YOLOClient(ServiceClient):
         """Finds objects in one image and gives the whole reply.
 
         Args:
-            image: JPEG or PNG bytes, a path, an array, base64 text or a PIL image.
-            model: which weights to use; masks need a "-seg" model.
-            conf: least confidence kept, 0 to 1.
-            return_masks: with masks.
-            mask_format: "polygon" (lists of [x, y]), "rle" ({counts, size: [h, w]}) or "bitmap" (base64 PNG).
-            color: the channel order of an array, "bgr" (default) or "rgb".
+            image: JPEG or PNG bytes, or pixels.
+            model: Which weights to use.
+            conf: Least confidence kept, 0 to 1.
+            return_masks: With masks, which need a "-seg" model.
+            mask_format: "polygon", "rle" or "bitmap".
+            color: The channel order of an array, "rgb" or "bgr"; None: "bgr".
 
         Returns:
             {detections: as above, each with mask or null; model, device, inference_ms, image_width,

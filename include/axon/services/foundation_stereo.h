@@ -12,6 +12,7 @@
  * @models  foundation-stereo-vitl-23-51-11
  * @repo    TidyBot-Services/foundation-stereo-service master
  * @added   2026-02-14 steve
+ * @changed 2026-11-21
  */
 #ifndef AXON_SERVICES_FOUNDATION_STEREO_H
 #define AXON_SERVICES_FOUNDATION_STEREO_H
@@ -44,6 +45,7 @@ typedef struct axon_foundation_stereo_options {
  *  @example result = client.depth(left_bytes, right_bytes, focal_length=382.5, baseline=0.055)
  *  @alias   depth_from_realsense(left_image, right_image, fx=382.545, baseline=0.055, **kwargs)
  *           = depth(left_image, right_image, focal_length=fx, baseline=baseline, **kwargs)
+ *           - depth with the focal length and baseline of an Intel RealSense D435 at 640 x 480
  */
 AXON_API axon_status axon_foundation_stereo_depth(axon_service *service, const axon_image *left_image,
                                                   const axon_image *right_image, double focal_length,

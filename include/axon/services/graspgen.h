@@ -11,6 +11,9 @@
  * @models  contact-graspnet-pytorch
  * @repo    TidyBot-Services/graspgen-service main
  * @added   2026-02-14 steve
+ * @changed 2026-11-21
+ * @stack   get_transforms_as_numpy transform 4 4 - the transforms of grasps, as generate gives them, as one float64
+ *          array (N, 4, 4)
  */
 #ifndef AXON_SERVICES_GRASPGEN_H
 #define AXON_SERVICES_GRASPGEN_H

@@ -11,6 +11,7 @@
  * @models  GroundingDINO_SwinT_OGC, SAM2.1-Hiera-Large
  * @repo    TidyBot-Services/grounded-sam2-service main
  * @added   2026-02-13 steve
+ * @changed 2026-11-21
  */
 #ifndef AXON_SERVICES_GROUNDED_SAM2_H
 #define AXON_SERVICES_GROUNDED_SAM2_H
@@ -71,6 +72,7 @@ AXON_API axon_status axon_grounded_sam2_detect_full(axon_service *service, const
  *  @param   prompt_count  as for detect
  *  @param   picture       bytes of the JPEG or PNG; the caller's, free it with axon_value_free()
  *  @return  as axon_service_post()
+ *  @delivers picture
  *  @example picture = client.visualize(frame_bytes, prompts=["red cup"], save_path="found.jpg")
  */
 AXON_API axon_status axon_grounded_sam2_visualize(axon_service *service, const axon_image *image,

@@ -12,6 +12,7 @@
  * @models  gr-convnet-v2
  * @repo    TidyBot-Services/lightweight-grasp-service main
  * @added   2026-02-16 steve
+ * @changed 2026-11-21
  */
 #ifndef AXON_SERVICES_LIGHTWEIGHT_GRASP_NET_H
 #define AXON_SERVICES_LIGHTWEIGHT_GRASP_NET_H

@@ -10,6 +10,7 @@
  * @timeout 30 s
  * @repo    TidyBot-Services/local-obstacle-avoidance-service master
  * @added   2026-02-16 steve
+ * @changed 2026-11-21
  */
 #ifndef AXON_SERVICES_LOCAL_OBSTACLE_AVOIDANCE_H
 #define AXON_SERVICES_LOCAL_OBSTACLE_AVOIDANCE_H

@@ -10,6 +10,7 @@
  * @timeout 30 s
  * @repo    TidyBot-Services/nav-mapping-service master
  * @added   2026-02-15 steve
+ * @changed 2026-11-21
  */
 #ifndef AXON_SERVICES_NAV_MAPPING_H
 #define AXON_SERVICES_NAV_MAPPING_H

@@ -11,6 +11,7 @@
  * @color   bgr
  * @repo    TidyBot-Services/realsense-slam master
  * @added   2026-02-16 steve
+ * @changed 2026-11-21
  */
 #ifndef AXON_SERVICES_REALSENSE_SLAM_H
 #define AXON_SERVICES_REALSENSE_SLAM_H

@@ -1,9 +1,17 @@
 /* axon/services/yolo_detection.h - object detection and instance segmentation (YOLOv8).
  *
+ * Finds objects of the 80 classes of COCO in a picture: boxes, class names, confidences and, with a "-seg" model, masks.
+ *
  * @service yolo-detection 0.2.0
  * @class   YOLOClient
+ * @type    model
  * @host    http://127.0.0.1:8000
+ * @timeout 60 s
  * @color   bgr
+ * @models  yolov8n, yolov8s, yolov8m, yolov8l, yolov8x, yolov8n-seg, yolov8s-seg
+ * @repo    TidyBot-Services/yolo-service main
+ * @added   2026-02-13 steve
+ * @changed 2026-11-21
  */
 #ifndef AXON_SERVICES_YOLO_DETECTION_H
 #define AXON_SERVICES_YOLO_DETECTION_H
@@ -23,6 +31,7 @@ typedef struct axon_yolo_detection_options {
 
 /** Finds objects in one image.
  *  @http    POST /detect
+ *  @options model, conf
  *  @param   image  JPEG or PNG bytes, or pixels; read during the call only
  *  @param   opts   read during the call only; may be NULL; the mask fields are not used
  *  @param   found  list of {bbox: {x1, y1, x2, y2} in pixels, confidence, class_id, class_name};
