@@ -101,7 +101,7 @@ def ask_policy(url: str, observation: dict[str, Any]) -> dict[str, Any]:
     policy = call("policy connect", lambda: WebsocketClientPolicy(host=url), lambda _: (None, url))
     with policy:
         metadata = policy.get_server_metadata()
-        for prompt in ("pick up the helmet", "place the helmet on the table"):
+        for prompt in ("pick up the helmet", "place the helmet"):
             observation["prompt"] = prompt
             infer = functools.partial(policy.infer, observation)
             answers[prompt] = call(f"policy infer, {prompt!r}"[:34], infer, show_actions)
@@ -114,8 +114,8 @@ def try_blocked() -> list[str]:
     for name in BLOCKED:
         try:
             importlib.import_module(name)
-        except ImportError:
-            refused.append(name)
+        except ImportError as error:
+            refused += [name] if "refused" in str(error) else []  # a module that is not installed proves nothing
     return refused
 
 

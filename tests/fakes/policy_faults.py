@@ -200,7 +200,7 @@ REPLY: dict[str, wire.Conversation] = {
     "oversized": staying(wire.head(wire.BINARY, 2**40) + bytes(1000)),
     "length-of-64-bits": staying(wire.head(wire.BINARY, 2**64 - 1) + bytes(1000)),
     "endless-fragments": repeating(wire.frame(0, bytes(2**20), is_last=False)),
-    "text": staying(wire.frame(wire.TEXT, TRACEBACK.encode())),
+    "text": minding(wire.frame(wire.TEXT, TRACEBACK.encode())),
     "text-and-close": saying(wire.frame(wire.TEXT, TRACEBACK.encode()) + CLOSED),
     "text-not-utf8": staying(wire.frame(wire.TEXT, b"\xff\xfe\xfd")),
     "closes": saying(CLOSED),

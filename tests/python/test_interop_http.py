@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import Any, Iterator
@@ -13,9 +11,8 @@ from typing import Any, Iterator
 import cv2
 import numpy as np
 import pytest
-import uvicorn
-from fastapi import FastAPI
 from peers import harness
+from support import Serve
 
 from service_clients._axon import Service
 from service_clients.demo.__main__ import FACE, overlap_of
@@ -26,22 +23,6 @@ from service_clients.yolo_detection.client import YOLOClient
 JPEG = harness.PHOTO.read_bytes()
 BGR = harness.decode(JPEG)
 REPLY_FIELDS = ["detections", "model", "device", "inference_ms", "image_width", "image_height", "has_masks"]
-
-
-@contextlib.contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """Serves ``app`` on a free port from a thread of this process."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listener.close()
-    assert not thread.is_alive()
 
 
 class Recorder:
@@ -71,9 +52,8 @@ RECORDER = Recorder()
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[str]:
-    with serving(create_app(RECORDER)) as url:
-        yield url
+def host(serve: Serve) -> str:
+    return serve(create_app(RECORDER))
 
 
 @pytest.fixture
@@ -83,9 +63,8 @@ def client(host: str) -> Iterator[YOLOClient]:
 
 
 @pytest.fixture(scope="module")
-def moody() -> Iterator[str]:
-    with serving(create_app(Moody())) as url:
-        yield url
+def moody(serve: Serve) -> str:
+    return serve(create_app(Moody()))
 
 
 def test_health_says_what_really_detects(client: YOLOClient) -> None:

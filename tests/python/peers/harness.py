@@ -26,6 +26,11 @@ def decode(data: bytes, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[np.uint8]:
     return pixels.astype(np.uint8, copy=False)
 
 
+def import_path(*more: Path) -> str:
+    """PYTHONPATH for a process that tries out axon: what we have (a sanitised build, say), the checkout, more."""
+    return os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(CHECKOUT), *map(str, more)])
+
+
 def plain_environment() -> dict[str, str]:
     """The environment without what makes a sanitised run: the servers are not what is being sanitised."""
     return {name: text for name, text in os.environ.items() if name not in ("LD_PRELOAD", "ASAN_OPTIONS")}
