@@ -94,8 +94,11 @@ test-c: $(TESTS) ## the C tests alone; each leaves its full output beside it, in
 		if timeout 300 $$t >$$t.log 2>&1 && ! grep SKIPPED $$t.log; then grep PASSED $$t.log; else cat $$t.log; failed=1; fi; \
 	done; test -z "$$failed"
 
+# Without libstdc++ beside it, libasan ends a process in which OpenCV throws a C++ exception.
+PRELOADED = $$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)
+
 test-python: lib native
-	@BUILD=$(BUILD) $(if $(SAN),PYTHONPATH=$(CURDIR)/$(BUILD)/python LD_PRELOAD=$$($(CC) -print-file-name=libasan.so)) \
+	@BUILD=$(BUILD) $(if $(SAN),PYTHONPATH=$(CURDIR)/$(BUILD)/python LD_PRELOAD="$(PRELOADED)") \
 		$(if $(SAN),ASAN_OPTIONS=detect_leaks=0) .venv/bin/pytest -q \
 		$(if $(SAN),--ignore=tests/python/test_checks.py --ignore=tests/python/test_install.py)
 
