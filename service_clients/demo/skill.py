@@ -115,7 +115,9 @@ def try_blocked() -> list[str]:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            refused += [name] if "refused" in str(error) else []  # a module that is not installed proves nothing
+            refused += (
+                [name] if "refused" in str(error) else []
+            )  # a module that is not installed proves nothing
     return refused
 
 

@@ -343,5 +343,6 @@ def test_faults_leave_no_file_open_and_no_memory_behind(side: str, request: pyte
         provoke(url)
     gc.collect()
     assert open_files() <= files
-    # One observation that stayed behind in each round would be 20 x 270 KB.
-    assert resident_bytes() - memory < 4 * 2**20
+    # One observation that stayed behind in each round would be 20 x 270 KB. ASan keeps what was freed for a while.
+    if "asan" not in os.environ.get("LD_PRELOAD", ""):
+        assert resident_bytes() - memory < 4 * 2**20
