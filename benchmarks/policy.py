@@ -75,7 +75,11 @@ class Worker:
 
     def __init__(self, name: str, command: Sequence[str], cpu: int | None) -> None:
         self.name = name
-        environment = dict(os.environ, PYTHONPATH=str(ROOT)) if name == "axon-python" else None
+        environment = dict(os.environ)
+        if name == "axon-python":
+            environment["PYTHONPATH"] = os.pathsep.join(
+                filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)])
+            )
         self._process = subprocess.Popen(
             list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )

@@ -12,8 +12,10 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
-/* What is masked and written at a time: it stays in the second-level cache. */
-#define AXI_WS_CHUNK 65536
+/* What is masked and written at a time. An observation goes out in one piece: each write wakes the peer, which
+ * empties the socket, sleeps, and has to be woken for the next (docs/benchmarks.md). The memory is taken as it is
+ * first written to. */
+#define AXI_WS_CHUNK (4 << 20)
 #define AXI_WS_STAGE 65536
 
 /* Messages that may wait for the caller; beyond them, and beyond max_message_bytes, nothing more is read. */

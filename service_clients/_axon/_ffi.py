@@ -7,6 +7,7 @@ four times a second, so that signal handlers run; what they raise ends the call 
 
 from __future__ import annotations
 
+import atexit
 import threading
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator
@@ -109,3 +110,4 @@ def looking_up(function: Callable[[], None] | None) -> Iterator[None]:
 
 
 lib.axb_install()
+atexit.register(lib.axon_set_interrupt, ffi.NULL, ffi.NULL)  # handles that are closed later find no Python

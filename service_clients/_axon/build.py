@@ -51,14 +51,63 @@ static int32_t axb_common_type(const axon_value *list)
     return common;
 }
 
+static axb_node axb_node_of(const axon_value *value)
+{
+    axb_node node = {.value = value, .type = (int32_t)axon_value_type(value), .count = axon_value_count(value)};
+    axon_value_as_bool(value, &node.flag);
+    axon_value_as_int(value, &node.integer);
+    axon_value_as_uint(value, &node.natural);
+    axon_value_as_float(value, &node.real);
+    axon_value_as_string(value, &node.text, &node.count);
+    axon_value_as_bytes(value, &node.data, &node.count);
+    axon_value_as_array(value, &node.array);
+    if (node.type == AXON_LIST) node.common_type = axb_common_type(value);
+    return node;
+}
+
+/* Lays a tree out in `nodes` from `at` on, each container before its children; gives the place behind the last.
+ * Lists of numbers stay whole. What has no room is counted only. */
+static size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room, size_t at)
+{
+    axb_node node = axb_node_of(value);
+    if (at < room) nodes[at] = node;
+    at++;
+    bool is_list = node.type == AXON_LIST && node.common_type != AXON_FLOAT && node.common_type != AXON_INT;
+    for (size_t i = 0; (is_list || node.type == AXON_MAP) && i < node.count; i++) {
+        size_t child = at;
+        at = axb_lay_out(axon_value_at(value, i), nodes, room, at);
+        if (node.type == AXON_MAP && child < room)
+            nodes[child].key = axon_value_key(value, i, &nodes[child].key_length, &nodes[child].key_is_bytes);
+    }
+    return at;
+}
+
 /* Python 3.8 does not export it by itself under -fvisibility=hidden. */
 __attribute__((visibility("default"))) PyObject *PyInit__native(void);
+"""
+PREAMBLE_TYPES = """
+typedef struct axb_node {
+    const axon_value *value;
+    int32_t type;
+    int32_t flag;        /* of a bool */
+    int32_t common_type; /* of a list: every child's, or -1 */
+    int32_t key_is_bytes;
+    const char *key; /* in a map */
+    size_t key_length;
+    size_t count; /* children, or bytes of `text` or `data` */
+    int64_t integer;
+    uint64_t natural;
+    double real;
+    const char *text;
+    const void *data;
+    const axon_array *array;
+} axb_node;
 """
 PREAMBLE_API = """
 extern "Python" int32_t axb_look_up(void *user);
 void axb_watch_thread(int32_t watch);
 void axb_install(void);
-int32_t axb_common_type(const axon_value *list);
+size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room, size_t at);
 """
 
 
@@ -122,11 +171,12 @@ def builder() -> FFI:
     ffi = FFI()
     for header in headers():
         ffi.cdef(declarations(header))
+    ffi.cdef(re.sub(r"/\*.*?\*/", " ", PREAMBLE_TYPES))
     ffi.cdef(PREAMBLE_API)
     includes = "".join(f"#include <{header[len('include/') :]}>\n" for header in headers())
     ffi.set_source(
         "service_clients._axon._native",
-        f"#include <unistd.h>\n{includes}{PREAMBLE}",
+        f"#include <unistd.h>\n{includes}#include <stdbool.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
         sources=[] if archive else sorted(glob("csrc/*.c") + glob("csrc/services/*.c")),
         depends=[archive] if archive else headers() + sorted(glob("csrc/**/*.h", recursive=True)),
         extra_objects=[archive] if archive else [],

@@ -104,7 +104,9 @@ def struct_of(kind: Any, values: Any, name: str) -> Any:
     if hasattr(values, "keys"):
         wrong = set(values.keys()) ^ set(members)
         if wrong:
-            raise AxonValueError(f"{name}: its keys must be {', '.join(members)}, not {', '.join(map(str, values))}")
+            raise AxonValueError(
+                f"{name}: its keys must be {', '.join(members)}, not {', '.join(map(str, values))}"
+            )
         values = [values[member] for member in members]
     found = numbers(values, len(members), f"{name} ({', '.join(members)})")
     return ffi.new(ffi.getctype(kind, "*"), list(found))

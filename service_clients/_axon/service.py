@@ -102,6 +102,10 @@ class Service(Handle):
         keep: list[Any] = []
         with ExitStack() as cleanup:
             if images:
+                if not isinstance(body, Mapping):
+                    raise AxonTypeError(
+                        f"{path}: body is {type(body).__name__}, not a dict that takes pictures"
+                    )
                 pictures = {
                     key: Picture(cleanup.enter_context(open_image(images[key], key))) for key in images
                 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Callable, List, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Sequence
 
 from service_clients._axon._ffi import check, ffi, lib, new_error
 from service_clients._axon.errors import AxonProtocolError, AxonTypeError, AxonValueError
@@ -343,114 +343,104 @@ def _classify(dtype: numpy.dtype[Any]) -> tuple[int, int, int]:
 # ---- in --------------------------------------------------------------------------------------------------
 
 
-class _Cells:
-    """Where C writes what it is asked for: one set for each tree that is being read."""
+_NODES = ffi.typeof("axb_node[]")
+_ROOM = 32  # nodes that most replies do not exceed
+_spare_nodes: list[Any] = []
 
-    __slots__ = ("array", "data", "flag", "float", "int", "length", "text", "uint")
-
-    def __init__(self) -> None:
-        self.array = ffi.new("axon_array **")
-        self.data = ffi.new("void **")
-        self.flag = ffi.new("int32_t *")
-        self.float = ffi.new("double *")
-        self.int = ffi.new("int64_t *")
-        self.length = ffi.new("size_t *")
-        self.text = ffi.new("char **")
-        self.uint = ffi.new("uint64_t *")
-
-
-_spare_cells: list[_Cells] = []
+Reader = Callable[[Any, Iterator[Any]], Any]
 
 
 def read(value: Any) -> Any:
     """Copies a C tree into Python objects that the caller owns; `value` stays whose it was.
+
+    The whole tree crosses in one call: C lays it out as a row of nodes, each container before its children.
 
     Raises:
         AxonProtocolError: the tree holds JSON text, and Python's parser does not take it.
         ImportError: the tree holds an array, and numpy is not installed.
     """
     try:
-        cells = _spare_cells.pop()
+        nodes = _spare_nodes.pop()
     except IndexError:
-        cells = _Cells()
-    result = _read(value, cells)
-    _spare_cells.append(cells)
+        nodes = ffi.new(_NODES, _ROOM)
+    count = lib.axb_lay_out(value, nodes, _ROOM, 0)
+    if count <= _ROOM:
+        row = iter(nodes)
+    else:
+        many = ffi.new(_NODES, count)
+        lib.axb_lay_out(value, many, count, 0)
+        row = iter(many)
+    node = next(row)
+    result = _READERS[node.type](node, row)
+    _spare_nodes.append(nodes)
     return result
 
 
-def _read(value: Any, cells: _Cells) -> Any:
-    return _READERS[lib.axon_value_type(value)](value, cells)
-
-
-def _read_map(value: Any, cells: _Cells) -> dict[Any, Any]:
+def _read_map(node: Any, row: Iterator[Any]) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
-    for index in range(lib.axon_value_count(value)):
-        key = ffi.unpack(lib.axon_value_key(value, index, cells.length, cells.flag), cells.length[0])
-        if not cells.flag[0]:
+    for _ in range(node.count):
+        child = next(row)
+        key = ffi.unpack(child.key, child.key_length)
+        if not child.key_is_bytes:
             key = key.decode()
-        result[key] = _read(lib.axon_value_at(value, index), cells)
+        result[key] = _READERS[child.type](child, row)
     return result
 
 
-def _read_list(value: Any, cells: _Cells) -> list[Any]:
-    count = lib.axon_value_count(value)
-    common = lib.axb_common_type(value)
-    if common == _FLOAT:
+def _read_list(node: Any, row: Iterator[Any]) -> list[Any]:
+    count = node.count
+    if node.common_type == _FLOAT:
         numbers = ffi.new(_DOUBLES, count)
-        lib.axon_value_as_floats(value, numbers)
+        lib.axon_value_as_floats(node.value, numbers)
         return ffi.unpack(numbers, count)  # type: ignore[no-any-return]
-    if common == _INT:
+    if node.common_type == _INT:
         numbers = ffi.new(_INTS, count)
-        lib.axon_value_as_ints(value, numbers)
+        lib.axon_value_as_ints(node.value, numbers)
         return ffi.unpack(numbers, count)  # type: ignore[no-any-return]
-    return [_read(lib.axon_value_at(value, index), cells) for index in range(count)]
+    result = []
+    for _ in range(count):
+        child = next(row)
+        result.append(_READERS[child.type](child, row))
+    return result
 
 
-def _read_nil(_value: Any, _cells: _Cells) -> None:
+def _read_nil(_node: Any, _row: Iterator[Any]) -> None:
     return None
 
 
-def _read_bool(value: Any, cells: _Cells) -> bool:
-    lib.axon_value_as_bool(value, cells.flag)
-    return bool(cells.flag[0])
+def _read_bool(node: Any, _row: Iterator[Any]) -> bool:
+    return bool(node.flag)
 
 
-def _read_int(value: Any, cells: _Cells) -> int:
-    lib.axon_value_as_int(value, cells.int)
-    return int(cells.int[0])
+def _read_int(node: Any, _row: Iterator[Any]) -> int:
+    return node.integer  # type: ignore[no-any-return]
 
 
-def _read_uint(value: Any, cells: _Cells) -> int:
-    lib.axon_value_as_uint(value, cells.uint)
-    return int(cells.uint[0])
+def _read_uint(node: Any, _row: Iterator[Any]) -> int:
+    return node.natural  # type: ignore[no-any-return]
 
 
-def _read_float(value: Any, cells: _Cells) -> float:
-    lib.axon_value_as_float(value, cells.float)
-    return float(cells.float[0])
+def _read_float(node: Any, _row: Iterator[Any]) -> float:
+    return node.real  # type: ignore[no-any-return]
 
 
-def _read_str(value: Any, cells: _Cells) -> str:
-    lib.axon_value_as_string(value, cells.text, cells.length)
-    return str(ffi.unpack(cells.text[0], cells.length[0]), "utf-8")
+def _read_str(node: Any, _row: Iterator[Any]) -> str:
+    return str(ffi.unpack(node.text, node.count), "utf-8")
 
 
-def _read_bytes(value: Any, cells: _Cells) -> bytes:
-    lib.axon_value_as_bytes(value, cells.data, cells.length)
-    return bytes(ffi.buffer(cells.data[0], cells.length[0]))
+def _read_bytes(node: Any, _row: Iterator[Any]) -> bytes:
+    return bytes(ffi.buffer(node.data, node.count))
 
 
-def _read_json(value: Any, cells: _Cells) -> Any:
-    lib.axon_value_as_string(value, cells.text, cells.length)
+def _read_json(node: Any, _row: Iterator[Any]) -> Any:
     try:
-        return json.loads(ffi.unpack(cells.text[0], cells.length[0]))
+        return json.loads(ffi.unpack(node.text, node.count))
     except (ValueError, RecursionError) as error:
         raise AxonProtocolError(f"not JSON: {error}") from None
 
 
-def _read_array(value: Any, cells: _Cells) -> numpy.ndarray[Any, Any]:
-    lib.axon_value_as_array(value, cells.array)
-    return array_of(cells.array[0])
+def _read_array(node: Any, _row: Iterator[Any]) -> numpy.ndarray[Any, Any]:
+    return array_of(node.array)
 
 
 def array_of(array: Any) -> numpy.ndarray[Any, Any]:
@@ -477,11 +467,11 @@ def stack(items: Sequence[Mapping[str, Any]], member: str, shape: tuple[int, ...
     return result  # type: ignore[no-any-return]
 
 
-def _read_scalar(value: Any, cells: _Cells) -> Any:
-    return _read_array(value, cells)[()]
+def _read_scalar(node: Any, row: Iterator[Any]) -> Any:
+    return _read_array(node, row)[()]
 
 
-_READERS: dict[int, Callable[[Any, _Cells], Any]] = {
+_READERS: dict[int, Reader] = {
     lib.AXON_NIL: _read_nil,
     lib.AXON_BOOL: _read_bool,
     lib.AXON_INT: _read_int,

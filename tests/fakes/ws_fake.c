@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -334,7 +335,8 @@ static inline void *ws_accept(void *argument)
 {
     ws_fake *fake = argument;
     for (;;) {
-        int fd = accept4(fake->listener, NULL, NULL, SOCK_CLOEXEC);
+        int fd = accept4(fake->listener, NULL, NULL, SOCK_CLOEXEC), yes = 1;
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
         pthread_mutex_lock(&fake->lock);
         if (fd < 0 || fake->stopping || fake->accepted == WS_FAKE_CONNECTIONS) {
             if (fd >= 0) close(fd);

@@ -196,6 +196,44 @@ except ValueError as error:
     assert lines[2].endswith("is closed")
 
 
+def test_a_function_is_called_while_the_server_is_not_there_and_may_end_the_wait(unused_port: int) -> None:
+    class Enough(Exception):
+        pass
+
+    def count() -> None:
+        calls.append(threading.get_ident())
+        if len(calls) == 3:
+            raise Enough
+
+    def wait() -> None:
+        Policy(f"127.0.0.1:{unused_port}", connect_timeout=LONG, while_connecting=count)
+
+    calls: list[int] = []
+    with pytest.raises(Enough):
+        wait()
+    assert calls == [threading.get_ident()] * 3
+
+    calls.clear()
+    thread, results = in_thread(wait)
+    thread.join(20)
+    assert isinstance(results[0], Enough)
+    assert calls == [thread.ident] * 3
+
+
+def test_leaving_without_closing_says_nothing(
+    run_script: RunScript, host: str, serve_policy: ServePolicy, gate: Gate
+) -> None:
+    code = """
+import sys, threading
+from service_clients._axon import Policy, Service
+service, policy = Service(sys.argv[1]), Policy(sys.argv[2])
+service.get("/")
+policy.infer({"a": 1})
+threading.Thread(target=policy.infer, args=({"wait": True},), daemon=True).start()
+"""
+    assert run_script(code, host, serve_policy(gate)).stderr == ""
+
+
 # ---- threads -------------------------------------------------------------------------------------
 
 

@@ -423,6 +423,8 @@ def test_a_picture_that_is_none_is_named_by_its_member(host: str) -> None:
     with Service(host) as service:
         with pytest.raises(AxonTypeError, match=r"^left: int is no picture"):
             service.post("/echo", {}, images={"left": 5})
+        with pytest.raises(AxonTypeError, match=r"/echo: body is list, not a dict"):
+            service.post("/echo", [], images={"left": JPEG})
         with pytest.raises(AxonValueError, match=r"^left: shape \(2, 2, 2\)"):
             service.post("/echo", {}, images={"left": np.zeros((2, 2, 2), np.uint8)})
 
