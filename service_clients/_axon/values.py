@@ -345,6 +345,7 @@ def _classify(dtype: numpy.dtype[Any]) -> tuple[int, int, int]:
 
 _NODES = ffi.typeof("axb_node[]")
 _ROOM = 32  # nodes that most replies do not exceed
+_MOST = 65536  # nodes laid out at a time: 7 MiB, whatever a peer sends
 _spare_nodes: list[Any] = []
 
 Reader = Callable[[Any, Iterator[Any]], Any]
@@ -353,7 +354,8 @@ Reader = Callable[[Any, Iterator[Any]], Any]
 def read(value: Any) -> Any:
     """Copies a C tree into Python objects that the caller owns; `value` stays whose it was.
 
-    The whole tree crosses in one call: C lays it out as a row of nodes, each container before its children.
+    The tree crosses in one call: C lays it out as a row of nodes, each container before its children. A tree of
+    very many nodes crosses branch by branch.
 
     Raises:
         AxonProtocolError: the tree holds JSON text, and Python's parser does not take it.
@@ -364,6 +366,8 @@ def read(value: Any) -> Any:
     except IndexError:
         nodes = ffi.new(_NODES, _ROOM)
     count = lib.axb_lay_out(value, nodes, _ROOM, 0)
+    if count > _MOST:
+        return _read_branches(nodes[0])
     if count <= _ROOM:
         row = iter(nodes)
     else:
@@ -373,6 +377,17 @@ def read(value: Any) -> Any:
     node = next(row)
     result = _READERS[node.type](node, row)
     _spare_nodes.append(nodes)
+    return result
+
+
+def _read_branches(node: Any) -> Any:
+    if node.type == lib.AXON_LIST:
+        return [read(lib.axon_value_at(node.value, index)) for index in range(node.count)]
+    result: dict[Any, Any] = {}
+    length, is_bytes = ffi.new("size_t *"), ffi.new("int32_t *")
+    for index in range(node.count):
+        key = ffi.unpack(lib.axon_value_key(node.value, index, length, is_bytes), length[0])
+        result[key if is_bytes[0] else key.decode()] = read(lib.axon_value_at(node.value, index))
     return result
 
 

@@ -63,6 +63,9 @@ VALUES = [
     "{'a': 1, 'b': {'c': [1, {'d': None}]}}",
     "{f'k{n}': n for n in range(16)}",
     "{f'k{n}': n for n in range(70000 // 64)}",
+    "{f'k{n}': [n, 'x'] * 20 for n in range(2000)}",
+    "[None, True] * 40000",
+    "{'a': [['x', 1], {'b': 'y'}] * 20000, 'c': 2}",
     "{'': 0, 'ключ': 1, 'k' * 300: 2}",
     *(
         f"np.arange(6).astype('{code}').reshape(2, 3)"
