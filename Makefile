@@ -139,7 +139,7 @@ check: ## what must hold of every source file, with warnings as errors
 	$(PY) -m mypy --strict $(LINTED)
 	shellcheck .ci/run $(wildcard *.sh tools/*.sh)
 
-compiled: lib $(TESTS)
+compiled: lib $(TESTS) $(BENCHED)
 
 wheel: ## dist/axon-*.whl, for every Python from 3.8 on
 	@tools/setup.sh build

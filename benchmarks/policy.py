@@ -221,7 +221,7 @@ def measure(
 def versions(python: str, packages: Sequence[str]) -> str:
     script = (
         "import platform, sys; from importlib.metadata import version\n"
-        "print('Python', platform.python_version(), *(f'{p} {version(p)}' for p in sys.argv[1:]), sep=', ')"
+        "print('Python ' + platform.python_version(), *(f'{p} {version(p)}' for p in sys.argv[1:]), sep=', ')"
     )
     done = subprocess.run([python, "-c", script, *packages], capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
