@@ -38,6 +38,9 @@ BENCHED := $(addprefix $(BUILD)/bench/,sink floor axon_client)
 # The binding lies beside its Python sources; a sanitised one in $(BUILD), with links to them around it.
 PY      := .venv/bin/python
 NATIVE  := $(if $(SAN),$(BUILD)/python/)service_clients/_axon/_native.abi3.so
+# Python itself is not sanitised, and frees little at its end. Without libstdc++ libasan ends it when OpenCV throws.
+SANITISED = PYTHONPATH=$(CURDIR)/$(BUILD)/python ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$(foreach l,libasan libstdc++,$(shell $(CC) -print-file-name=$(l).so))"
 LINTED  := $(wildcard service_clients tools tests benchmarks setup.py)
 
 .PHONY: lib demo test test-c test-python native bench fuzz fuzzers generate check compiled wheel install clean help FORCE
@@ -94,12 +97,8 @@ test-c: $(TESTS) ## the C tests alone; each leaves its full output beside it, in
 		if timeout 300 $$t >$$t.log 2>&1 && ! grep SKIPPED $$t.log; then grep PASSED $$t.log; else cat $$t.log; failed=1; fi; \
 	done; test -z "$$failed"
 
-# Without libstdc++ beside it, libasan ends a process in which OpenCV throws a C++ exception.
-PRELOADED = $$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so)
-
 test-python: lib native
-	@BUILD=$(BUILD) $(if $(SAN),PYTHONPATH=$(CURDIR)/$(BUILD)/python LD_PRELOAD="$(PRELOADED)") \
-		$(if $(SAN),ASAN_OPTIONS=detect_leaks=0) .venv/bin/pytest -q \
+	@BUILD=$(BUILD) $(if $(SAN),$(SANITISED)) .venv/bin/pytest -q \
 		$(if $(SAN),--ignore=tests/python/test_checks.py --ignore=tests/python/test_install.py)
 
 native: $(NATIVE)

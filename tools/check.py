@@ -65,8 +65,8 @@ def vocabulary(root: Path) -> set[str]:
 # One dependency, one door: which files under csrc/ may include which library.
 DOORS = {
     r"curl/": "http.c",
-    r"libwebsockets\.h": "ws*.c",
-    r"openssl/": "ws*.c",
+    r"libwebsockets\.h": "ws_link.c",
+    r"openssl/": "ws_tls.c",
     r"msgpack": "pack.c",
     r"(jpeglib|jerror)\.h": "image_jpeg.c",
     r"(png\.h|isa-l)": "image_png.c",
