@@ -134,9 +134,13 @@ check: ## what must hold of every source file, with warnings as errors
 	clang-format --dry-run -Werror $$(git ls-files -co --exclude-standard '*.[ch]')
 	$(PY) tools/check.py build/check-gcc
 	$(PY) tools/generate.py --check
+	$(PY) tools/lint_catalog.py catalog.json --clients service_clients
 	$(PY) -m ruff check -q $(LINTED)
 	$(PY) -m mypy --strict $(LINTED)
 	shellcheck .ci/run $(wildcard *.sh tools/*.sh)
+
+lint-catalog: ## what is wrong with a catalog: FILE=catalog.json, OPTIONS='--online --clients DIR'
+	@$(or $(PYTHON),python3) tools/lint_catalog.py $(or $(FILE),catalog.json) $(OPTIONS)
 
 compiled: lib $(TESTS) $(BENCHED)
 
