@@ -43,7 +43,7 @@ SANITISED = PYTHONPATH=$(CURDIR)/$(BUILD)/python ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$(foreach l,libasan libstdc++,$(shell $(CC) -print-file-name=$(l).so))"
 LINTED  := $(wildcard service_clients tools tests benchmarks setup.py)
 
-.PHONY: lib demo test test-c test-python native bench fuzz fuzzers generate check compiled wheel install clean help FORCE
+.PHONY: lib demo test test-c test-python native bench fuzz fuzzers generate check lint-catalog compiled wheel install clean help FORCE
 .DELETE_ON_ERROR:
 
 lib: $(BUILD)/libaxon.a $(BUILD)/libaxon.so $(BUILD)/axon.pc $(TOOLS) ## the C library, static and shared, and the axon command

@@ -923,10 +923,13 @@ def check_hosts(entries: Iterable[Entry]) -> Iterator[Finding]:
         except ValueError:
             continue
     for (scheme, name, port, path), sharing in shared.items():
+        first = sorted(sharing)[:4]
         for entry_name in sharing if len(sharing) > 1 else ():
-            others = listed(sorted(other for other in sharing if other != entry_name))
+            others = [other for other in first if other != entry_name][:3]
+            more = len(sharing) - 1 - len(others)
+            words = listed(others) + (f" and {more} more" if more else "")
             yield Finding(
-                entry_name, "duplicate-host", f"{scheme}://{name}:{port}{path} is also that of {others}"
+                entry_name, "duplicate-host", f"{scheme}://{name}:{port}{path} is also that of {words}"
             )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Callable
 
@@ -347,6 +350,13 @@ def test_hosts_are_found_twice_however_they_are_spelled() -> None:
     ]
 
 
+def test_many_entries_at_one_host_make_short_findings() -> None:
+    many = {f"cup-{number:04}": entry(usage=0) for number in range(500)}
+    found = lint_catalog.lint({**catalog({}), "capabilities": many})
+    (first, *_) = [f for f in found if f.rule == "duplicate-host"]
+    assert first.text == "http://127.0.0.1:9000 is also that of cup-0001, cup-0002, cup-0003 and 496 more"
+
+
 OUTSIDES = [
     ("catalog-shape", {"capabilities": {}}, "no updated"),
     ("catalog-shape", {"updated": "2026-02-18", "capabilities": []}, "capabilities is an array"),
@@ -520,6 +530,37 @@ def test_online_checks_the_client_that_client_sdk_leads_to(service: str, tmp_pat
     assert found(f"{service}/none.py") == [("client-unreachable", f"client_sdk {service}/none.py: HTTP 404")]
     assert [rule for rule, _ in found("file:///dev/zero")] == ["client-unreachable"]
     assert [rule for rule, _ in found("none.py")] == ["client-unreachable"]
+
+
+FAULTY = [
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n# cut", "cut off after 5 bytes"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n# cut", "IncompleteRead"),
+    (b"HTTP/1.1 200 OK\r\n\r\n" + b"#" * (5 << 20), "more than 4194304 bytes"),
+    (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/hostname\r\nContent-Length: 0\r\n\r\n", "HTTP 302"),
+    (b"\0\r\n\r\n", "\\x00"),
+    (b"", "closed connection without response"),
+]
+
+
+@pytest.mark.parametrize(("answer", "words"), FAULTY)
+def test_a_source_that_breaks_the_rules_is_unreachable(
+    answer: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # not for loopback
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer_once() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):  # it hangs up on what is too long
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        threading.Thread(target=answer_once, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/client.py"
+        fields = entry(host="ws://127.0.0.1:9", client_sdk=url)
+        (found,) = lint_catalog.lint(catalog(fields), online=True)
+    assert found.rule == "client-unreachable"
+    assert words in str(found)
 
 
 def test_a_host_that_does_not_answer_is_a_note_and_no_finding(
