@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import io
@@ -337,6 +338,22 @@ def test_help_names_every_option_and_variable(robot: Robot) -> None:
     options = ["catalog", "services-dir", "log", "dry-run", "once", "watch", "no-prune", "no-core", "jobs"]
     for word in [*(f"--{option}" for option in options), "SERVICES_DIR", "WISHLIST_DIR", "SYNC_CATALOG_LOG"]:
         assert word in text
+
+
+def test_the_script_is_python_3_8_and_typed(tmp_path: Path) -> None:
+    """What `make check` cannot see, for it stands inside a shell script."""
+    program = SCRIPT.read_text().split(": <<'PYTHON'\n")[1].rsplit("PYTHON\n")[0]
+    ast.parse(program, feature_version=(3, 8))
+    (tmp_path / "embedded.py").write_text(program)
+    settings = str(CHECKOUT / "pyproject.toml")
+    for tool in (
+        ["mypy", "--strict", "--config-file", os.devnull],
+        ["ruff", "check", "-q", "--config", settings, "--ignore", "SIM905"],
+        ["ruff", "format", "-q", "--diff", "--config", settings],
+    ):
+        command = [sys.executable, "-m", *tool, "embedded.py"]
+        done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 # Where a catalog can come from
