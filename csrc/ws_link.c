@@ -142,6 +142,14 @@ static int failed(axi_link *link, const char *complaint, size_t length)
     return 0;
 }
 
+/* Asked once for the close frame; a second time, libwebsockets would hang up. */
+static int begin_leaving(axi_link *link)
+{
+    bool is_leaving = link->is_leaving;
+    link->is_leaving = false;
+    return is_leaving ? -1 : 0;
+}
+
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t length)
 {
     (void)user;
@@ -165,7 +173,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
         return failed(link, in, length);
     case LWS_CALLBACK_CLIENT_WRITEABLE:
-        return link->is_leaving ? -1 : 0;
+        return begin_leaving(link);
     case LWS_CALLBACK_WSI_DESTROY:
         link->wsi = NULL;
         return 0;
@@ -629,13 +637,14 @@ axon_status axi_link_write_frame(axi_link *link, int opcode, const struct iovec 
                                  size_t length)
 {
     if (!link->wsi) return AXON_ECONNECT;
-    uint8_t *buffer = malloc(LWS_PRE + length);
+    uint8_t small[LWS_PRE + AXI_WS_CONTROL]; /* answering a ping must not fail for memory */
+    uint8_t *buffer = length <= AXI_WS_CONTROL ? small : malloc(LWS_PRE + length);
     if (!buffer) return AXON_ENOMEM;
     uint8_t *at = buffer + LWS_PRE;
     for (size_t i = 0; i < count; at += parts[i].iov_len, i++)
         if (parts[i].iov_len) memcpy(at, parts[i].iov_base, parts[i].iov_len);
     int written = lws_write(link->wsi, buffer + LWS_PRE, length, kind_of(opcode));
-    free(buffer);
+    if (buffer != small) free(buffer);
     return written < 0 ? AXON_ECONNECT : AXON_OK;
 }
 

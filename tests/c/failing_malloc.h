@@ -13,8 +13,9 @@ void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
 
-static long allocations_until_failure = -1; /* negative: none fails */
-static bool an_allocation_failed;
+/* Each thread has its own: a fake server in the same test does not run out of memory. */
+static _Thread_local long allocations_until_failure = -1; /* negative: none fails */
+static _Thread_local bool an_allocation_failed;
 
 static bool it_fails_now(void)
 {

@@ -26,7 +26,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { WS_FAKE_HEAD = 16384, WS_FAKE_CONNECTIONS = 256 };
+enum { WS_FAKE_HEAD = 16384, WS_FAKE_CONNECTIONS = 1024 };
 
 typedef struct ws_fake ws_fake;
 
