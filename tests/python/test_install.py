@@ -180,8 +180,6 @@ def test_the_readme_s_python_imports_what_exists() -> None:
 
 def test_the_readme_names_targets_that_make_has() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {
-        name for names in re.findall(r"`make ([a-z-]+)", (ROOT / "README.md").read_text()) for name in [names]
-    }
+    named = set(re.findall(r"`make ([a-z-]+)", (ROOT / "README.md").read_text()))
     assert named - {"help"} == targets - {"lib", "help"}
     assert sorted(re.findall(r"^([a-z-]+) ", run("make", "help"), re.MULTILINE)) == sorted(targets)
