@@ -33,7 +33,7 @@ OBJECTS := $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/*.c csrc/services/*.
 TOOLS   := $(patsubst csrc/tools/%.c,$(BUILD)/bin/%,$(wildcard csrc/tools/*.c))
 TESTS   := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-BENCHED := $(addprefix $(BUILD)/bench/,sink floor axon_client)
+BENCHED := $(addprefix $(BUILD)/bench/,sink http_sink floor axon_client)
 
 # The binding lies beside its Python sources; a sanitised one in $(BUILD), with links to them around it.
 PY      := .venv/bin/python
@@ -70,11 +70,12 @@ $(BENCHED): $(BUILD)/bench/%: benchmarks/%.c
 $(TESTS):   private LIBS += -lcmocka
 $(FUZZERS): private LIBS += -fsanitize=fuzzer
 $(BUILD)/bench/floor $(BUILD)/bench/axon_client: benchmarks/contender.c
+$(BUILD)/bench/sink $(BUILD)/bench/http_sink: benchmarks/sinks.c
 # In these, allocations fail on purpose: tests/c/failing_malloc.h.
 $(filter %_memory,$(TESTS)): private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
 $(TOOLS) $(TESTS) $(FUZZERS) $(BENCHED): $(BUILD)/libaxon.a
 	@mkdir -p $(@D) && echo '  $@'
-	$(Q)$(COMPILE) -Itests $(LDFLAGS) -o $@ $(firstword $(filter %.c,$^)) $(filter benchmarks/contender.c,$^) $< $(LIBS)
+	$(Q)$(COMPILE) -Itests $(LDFLAGS) -o $@ $(firstword $(filter %.c,$^)) $(filter benchmarks/contender.c benchmarks/sinks.c,$^) $< $(LIBS)
 
 # Written only when compiler or flags change, and then everything is built again.
 $(BUILD)/settings: FORCE
@@ -110,10 +111,10 @@ $(NATIVE): $(BUILD)/libaxon.a $(wildcard setup.py service_clients/_axon/*.py inc
 	@$(if $(SAN),ln -sf $(CURDIR)/service_clients/_axon/*.py $(@D))
 	@touch $@
 
-bench: ## axon beside its peers, in one run: BENCH=policy
+bench: ## axon beside its peers, in one run: BENCH=policy, http
 	@tools/setup.sh develop
 	@$(MAKE) native
-	@$(PY) benchmarks/$(BENCH).py
+	@$(PY) -m benchmarks.$(BENCH)
 
 fuzz: ## hostile bytes for the decoders, FUZZ_SECONDS=20 each
 	@tools/setup.sh develop
@@ -137,7 +138,7 @@ check: ## what must hold of every source file, with warnings as errors
 	$(PY) tools/lint_catalog.py catalog.json --clients service_clients
 	$(PY) -m ruff check -q $(LINTED)
 	$(PY) -m mypy --strict $(LINTED)
-	shellcheck .ci/run $(wildcard *.sh tools/*.sh)
+	shellcheck .ci/run $(wildcard *.sh tools/*.sh benchmarks/*.sh)
 
 lint-catalog: ## what is wrong with a catalog: FILE=catalog.json, OPTIONS='--online --clients DIR'
 	@$(or $(PYTHON),python3) tools/lint_catalog.py $(or $(FILE),catalog.json) $(OPTIONS)

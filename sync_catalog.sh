@@ -99,8 +99,7 @@ is_current() {
     [[ $from == "$settings" && $count =~ ^[0-9]+$ ]] || return 1
     sha256sum --check --status -- "$state/sums" 2>/dev/null || return 1
     if ((count)); then
-        answers=$(curl -q --silent --parallel --parallel-immediate --parallel-max "$jobs" \
-            --config "$state/requests" 2>/dev/null) || return 1
+        answers=$(curl -q --silent --parallel --parallel-immediate --parallel-max "$jobs" --config "$state/requests" 2>/dev/null) || return 1
     fi
     ((${#answers} == 4 * count)) && [[ -z ${answers//304 /} ]]
 }
@@ -293,7 +292,8 @@ def write_synced(path: Path, data: bytes) -> None:
 def write_whole(path: Path, data: bytes) -> None:
     """The file is the old one or the new one at every moment, never a part of either."""
     temporary = path.with_name(f".sync-{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
     try:
         write_synced(temporary, data)
         os.replace(temporary, path)
@@ -301,6 +301,7 @@ def write_whole(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+    sync_folder(path.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -308,6 +309,7 @@ def make_folder(folder: Path) -> None:
         raise Problem(f"{folder} is a symbolic link, which this script leaves alone")
     if not folder.is_dir():
         folder.mkdir()
+        sync_folder(folder.parent)
 
 
 def sha256(data: bytes) -> str:
@@ -397,7 +399,7 @@ def resolve(base: str, source: object) -> str:
 
 ERRORS = {
     "18": "the body ended early",
-    "23": "no room to write it",
+    "23": "cannot be written here, or is longer than allowed",
     "63": "longer than allowed",
 }
 
@@ -429,9 +431,9 @@ class Fetcher:
         """One run of curl; returns the transfers that an old curl has said too little about."""
         requests = [self._request(number, fetch) for number, fetch in fetches.items()]
         largest = max(fetch.limit for fetch in fetches.values())
-        curl = ["curl", "-q", "--silent", "--parallel", "--parallel-immediate"]
         done = subprocess.run(
-            [*curl, "--parallel-max", str(self._jobs), "--config", "-"],
+            ["curl", "-q", "--silent", "--parallel", "--parallel-immediate"]
+            + ["--parallel-max", str(self._jobs), "--config", "-"],
             input="next\n".join(requests).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -460,11 +462,8 @@ class Fetcher:
         return fetch.request(self._timeout, **files) + f'write-out = "{say}\\n"\n'
 
     def _answer(self, number: int, fetch: Fetch, status: str, code: str, message: str) -> None:
-        body = self._folder / f"{number}.body"
         if code == "28":
             fetch.error = f"no whole answer within {self._timeout:g} s (--timeout)"
-        elif code == "23" and body.exists() and body.stat().st_size > fetch.limit:
-            fetch.error = ERRORS["63"]
         elif code != "0":
             fetch.error = ERRORS.get(code) or message or f"curl's error {code}"
         elif status == "304" and (fetch.etag or fetch.modified):
@@ -472,8 +471,8 @@ class Fetcher:
         elif status != "200":
             fetch.error = f"HTTP {status}"
         else:
-            fetch.error, fetch.path = "", body
-            body.touch()  # curl makes no file for an empty body
+            fetch.error, fetch.path = "", self._folder / f"{number}.body"
+            fetch.path.touch()  # curl makes no file for an empty body
             fetch.etag, fetch.modified = validators(self._folder / f"{number}.head")
 
 
@@ -716,8 +715,6 @@ class Client:
         return (json.dumps(content, indent=4) + "\n").encode()
 
     def install(self, report: Report, dry: bool) -> None:
-        if self.fetch.unchanged and self.service_json == self.metadata(self.installed or b""):
-            return  # as it was checked when it was written
         data = self.checked()
         metadata = self.metadata(data)
         new_client, new_metadata = data != self.installed, metadata != self.service_json
@@ -729,7 +726,6 @@ class Client:
                     write_whole(self.folder / "client.py", data)
                 if new_metadata:
                     write_whole(self.folder / "service.json", metadata)
-                sync_folder(self.folder)
             except OSError:
                 if not existed:
                     with contextlib.suppress(OSError):
@@ -873,7 +869,8 @@ class Core:
         os.rename(built, place)
         sync_folder(place.parent)
         fresh = self._link.with_name(".sync-_axon.tmp")
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            fresh.unlink()
         fresh.symlink_to(target)
         os.replace(fresh, self._link)
         sync_folder(self._link.parent)
@@ -946,7 +943,7 @@ def prune(settings: Settings, wanted: set[str], report: Report) -> None:
 
 def remove_client(folder: Path) -> None:
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-    (folder / "client.py").unlink(missing_ok=True)
+    (folder / "client.py").unlink()
     package = folder / "__init__.py"
     if package.exists() and not package.stat().st_size:
         package.unlink()
@@ -1046,8 +1043,6 @@ class Sync:
                 client.install(self._report, self._settings.dry)
             except (Problem, OSError) as error:
                 self._report.failed(client.name, error)
-        if self._report.changes and not self._settings.dry:
-            sync_folder(self._settings.services)
 
     def _remember(self, source: Fetch, clients: list[Client]) -> None:
         files = [client.folder / name for client in clients for name in ("client.py", "service.json")]
@@ -1083,7 +1078,8 @@ def run(settings: Settings, report: Report) -> int:
             print("sync_catalog.sh: another sync is running, this one does nothing", file=sys.stderr)
         return BUSY
     clean_up(settings)
-    (settings.state / "requests").unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        (settings.state / "requests").unlink()
     incoming = Path(tempfile.mkdtemp(prefix="incoming-", dir=settings.state))
     try:
         Sync(settings, report, incoming).run()

@@ -1,6 +1,6 @@
 """One client of the policy benchmark, in a process of its own: takes orders, answers in numbers.
 
-    python contender.py NAME HOST PORT IMAGES HEIGHT WIDTH
+    python -m benchmarks.contender NAME HOST PORT IMAGES HEIGHT WIDTH
 
 Orders, a line each on standard input, and what is answered on standard output:
 

@@ -20,23 +20,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import platform
 import random
-import select
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
-ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = ROOT / "build" / "c" / "bench"
-CONTENDER = str(Path(__file__).resolve().parent / "contender.py")
+from benchmarks.harness import (
+    PROGRAMS,
+    ROOT,
+    BenchError,
+    Rounds,
+    Worker,
+    build_programs,
+    machine,
+    percentile,
+    quiet_rounds,
+    versions,
+)
+
+CONTENDER = ("-m", "benchmarks.contender")
 NAMES = ("axon-python", "axon-c", "openpi-client", "picows", "floor")
-ORDER_TIMEOUT_S = 120
 
 
 @dataclass(frozen=True)
@@ -63,62 +69,12 @@ SIZES = (
 OVER_FLOOR = 1.25  # axon-c may take so many times the floor's time
 
 
-class BenchError(Exception):
-    """The run proves nothing: a client is missing, died, or got a wrong answer."""
-
-
 # ---- processes ---------------------------------------------------------------------------------
-
-
-class Worker:
-    """The sink or a contender: one line of orders in, one line of answers out."""
-
-    def __init__(self, name: str, command: Sequence[str], cpu: int | None) -> None:
-        self.name = name
-        environment = dict(os.environ)
-        if name == "axon-python":
-            environment["PYTHONPATH"] = os.pathsep.join(
-                filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)])
-            )
-        self._process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        if cpu is not None:
-            os.sched_setaffinity(self._process.pid, {cpu})
-
-    def read(self) -> str:
-        assert self._process.stdout
-        ready, _, _ = select.select([self._process.stdout], [], [], ORDER_TIMEOUT_S)
-        line = self._process.stdout.readline() if ready else ""
-        if not line.endswith("\n"):
-            raise BenchError(f"{self.name}: {'died' if ready else f'silent for {ORDER_TIMEOUT_S} s'}")
-        return line.strip()
-
-    def order(self, line: str) -> str:
-        assert self._process.stdin
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        return self.read()
-
-    def numbers(self, line: str) -> list[int]:
-        return [int(word) for word in self.order(line).split()]
-
-    def stop(self) -> None:
-        """Ends the process: by the end of its orders, and if that is no use, by force."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
 
 
 def peers_python() -> str:
     """The interpreter of the environment that has openpi-client, which pins numpy below 2."""
-    python = os.environ.get("AXON_PEERS_PYTHON", str(ROOT / ".venv-peers" / "bin" / "python"))
+    python = os.path.abspath(os.environ.get("AXON_PEERS_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))
     if not Path(python).exists():
         raise BenchError(f"no interpreter with openpi-client: {python} is not there (set AXON_PEERS_PYTHON)")
     return python
@@ -126,45 +82,28 @@ def peers_python() -> str:
 
 def command_of(name: str) -> list[str]:
     return {
-        "axon-python": [sys.executable, CONTENDER, "axon-python"],
+        "axon-python": [sys.executable, *CONTENDER, "axon-python"],
         "axon-c": [str(PROGRAMS / "axon_client")],
-        "openpi-client": [peers_python(), CONTENDER, "openpi-client"],
-        "picows": [sys.executable, CONTENDER, "picows"],
+        "openpi-client": [peers_python(), *CONTENDER, "openpi-client"],
+        "picows": [sys.executable, *CONTENDER, "picows"],
         "floor": [str(PROGRAMS / "floor")],
     }[name]
-
-
-def build_programs() -> None:
-    """Builds the C programs as anybody's program is built, without sanitizers."""
-    programs = [str((PROGRAMS / name).relative_to(ROOT)) for name in ("sink", "floor", "axon_client")]
-    subprocess.run(["make", "-s", "BUILD=build/c", "SAN=", *programs], cwd=ROOT, check=True)
 
 
 # ---- measuring ---------------------------------------------------------------------------------
 
 
 @dataclass
-class Result:
-    """What one contender did with one size; a round is (p50, p99) in milliseconds."""
+class Result(Rounds):
+    """What one contender did with one size; p99 of each round in milliseconds."""
 
-    rounds: list[tuple[float, float]] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
+    p99s: list[float] = field(default_factory=list)
     baseline_kib: int = 0
     peak_kib: int = 0
 
     @property
-    def p50_ms(self) -> float:
-        return statistics.median(self.rounds[i][0] for i in self.kept)
-
-    @property
     def p99_ms(self) -> float:
-        return statistics.median(self.rounds[i][1] for i in self.kept)
-
-
-def percentile(values: Iterable[int], share: float) -> float:
-    """The smallest value that at least `share` of all do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+        return self.median_of(self.p99s)
 
 
 def check_answers(sink: Worker, workers: Sequence[Worker]) -> None:
@@ -175,16 +114,6 @@ def check_answers(sink: Worker, workers: Sequence[Worker]) -> None:
     if len(set(answers.values())) != 1:
         lines = [f"\n  {name}: {answer}" for name, answer in answers.items()]
         raise BenchError(f"answers differ (bytes received, their CRC-32, sum of actions):{''.join(lines)}")
-
-
-def quiet_rounds(results: dict[str, Result]) -> list[int]:
-    """The quieter half of the rounds, chosen for all contenders together by the product of their p50s.
-
-    Virtual machines slow down for seconds at a time; a round is kept or dropped for everybody.
-    """
-    count = len(next(iter(results.values())).rounds)
-    loudness = [sum(math.log(result.rounds[i][0]) for result in results.values()) for i in range(count)]
-    return sorted(range(count), key=loudness.__getitem__)[: (count + 1) // 2]
 
 
 def measure(
@@ -203,7 +132,8 @@ def measure(
             for worker in random.sample(workers, len(workers)):
                 times = worker.numbers(f"round {max(2, calls // 10)} {calls}")
                 p50, p99 = percentile(times, 0.5) / 1e6, percentile(times, 0.99) / 1e6
-                results[worker.name].rounds.append((p50, p99))
+                results[worker.name].p50s.append(p50)
+                results[worker.name].p99s.append(p99)
         check_answers(sink, workers)
         for worker in workers:
             result = results[worker.name]
@@ -216,28 +146,6 @@ def measure(
 
 
 # ---- reporting ---------------------------------------------------------------------------------
-
-
-def versions(python: str, packages: Sequence[str]) -> str:
-    script = (
-        "import platform, sys; from importlib.metadata import version\n"
-        "print('Python ' + platform.python_version(), *(f'{p} {version(p)}' for p in sys.argv[1:]), sep=', ')"
-    )
-    done = subprocess.run([python, "-c", script, *packages], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
-def machine() -> str:
-    def first(path: str, key: str) -> str:
-        try:
-            lines = Path(path).read_text().splitlines()
-        except OSError:
-            return "unknown"
-        return next((line.split(":", 1)[-1].strip() for line in lines if line.startswith(key)), "unknown")
-
-    model = first("/proc/cpuinfo", "model name")
-    congestion = first("/proc/sys/net/ipv4/tcp_congestion_control", "")
-    return f"{os.cpu_count()} CPUs ({model}), Linux {platform.release()}, TCP {congestion}"
 
 
 def print_table(size: Size, results: dict[str, Result]) -> None:
@@ -299,7 +207,9 @@ def write_json(directory: Path, measured: dict[Size, dict[str, Result]], about: 
             detail.append(
                 {
                     **summary[-1],
-                    "rounds_ms": [[round(p50, 4), round(p99, 4)] for p50, p99 in result.rounds],
+                    "rounds_ms": [
+                        [round(p50, 4), round(p99, 4)] for p50, p99 in zip(result.p50s, result.p99s)
+                    ],
                     "rounds_kept": result.kept,
                     "peak_kib": result.peak_kib,
                     "grown_kib": result.peak_kib - result.baseline_kib,
@@ -323,7 +233,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> None:
-    build_programs()
+    build_programs("sink", "floor", "axon_client")
     names = options.only or list(NAMES)
     rounds = 2 if options.quick else options.rounds
     cpus = sorted(os.sched_getaffinity(0)) if options.pin else [None]

@@ -1,40 +1,25 @@
 /* The policy server of the benchmark: reads whole messages, throws them away, answers each with an action chunk.
  *
- *     sink            prints "port N", then serves 127.0.0.1:N until standard input ends
- *
- * Plain sockets and one thread per connection, so that what is measured is the client. Lines on standard input
- * switch between two modes, each confirmed with "ok":
- *     count           answers carry the number of payload bytes; nothing else is done with these (the default)
- *     check           answers also carry the CRC-32 of the unmasked payload, for the passes that nobody times
+ * Plain sockets and one thread per connection, so that what is measured is the client. It takes orders as sinks.h
+ * says: answers carry the number of payload bytes and, while checking, the CRC-32 of the unmasked payload.
  */
+#include "sinks.h"
+
 #include <openssl/evp.h>
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 enum {
     HORIZON = 50, /* actions (HORIZON, ACTION_DIM) float32: 6400 bytes */
     ACTION_DIM = 32,
-    BUFFER_BYTES = 256 * 1024, /* stays in the second-level cache while the payload passes through it */
-    HEADER_BYTES = 8192,       /* of the upgrade request */
-    CONTROL_BYTES = 125,       /* the longest ping or close that the protocol allows */
+    HEADER_BYTES = 8192, /* of the upgrade request */
+    CONTROL_BYTES = 125, /* the longest ping or close that the protocol allows */
     REPLY_BYTES = 8192
 };
 
 enum { OP_CONTINUATION = 0, OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
 
-static atomic_bool checking;
 static uint32_t crc_table[256];
 
 /* The one message that is sent again and again, with two numbers patched in. */
@@ -50,14 +35,6 @@ static struct {
     uint8_t frame[128];
     size_t length;
 } metadata;
-
-typedef struct connection {
-    int fd;
-    size_t begin; /* what is buffered and not yet consumed is buffer[begin..end) */
-    size_t end;
-    uint8_t reply[REPLY_BYTES];
-    uint8_t buffer[BUFFER_BYTES];
-} connection;
 
 typedef struct frame {
     bool final;
@@ -181,48 +158,11 @@ static uint32_t crc_of_masked(uint32_t crc, const uint8_t *data, size_t length, 
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
-/* False when the peer is gone. */
-static bool fill(connection *peer)
-{
-    ssize_t got;
-    do
-        got = recv(peer->fd, peer->buffer, sizeof peer->buffer, 0);
-    while (got < 0 && errno == EINTR);
-    peer->begin = 0;
-    peer->end = got > 0 ? (size_t)got : 0;
-    return got > 0;
-}
-
-static bool take(connection *peer, void *to, size_t length)
-{
-    for (uint8_t *next = to; length > 0;) {
-        if (peer->begin == peer->end && !fill(peer)) return false;
-        size_t part = peer->end - peer->begin < length ? peer->end - peer->begin : length;
-        memcpy(next, peer->buffer + peer->begin, part);
-        peer->begin += part;
-        next += part;
-        length -= part;
-    }
-    return true;
-}
-
-static bool send_all(int fd, const uint8_t *data, size_t length)
-{
-    while (length > 0) {
-        ssize_t sent = send(fd, data, length, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent <= 0) return false;
-        data += sent;
-        length -= (size_t)sent;
-    }
-    return true;
-}
-
 /* False when the peer is gone or breaks the protocol. */
-static bool read_frame_header(connection *peer, frame *head)
+static bool read_frame_header(sink_peer *peer, frame *head)
 {
     uint8_t bytes[8];
-    if (!take(peer, bytes, 2)) return false;
+    if (!sink_take(peer, bytes, 2)) return false;
     head->final = bytes[0] & 0x80;
     head->opcode = bytes[0] & 0x0f;
     head->length = bytes[1] & 0x7f;
@@ -233,19 +173,19 @@ static bool read_frame_header(connection *peer, frame *head)
     }
     size_t more = head->length == 126 ? 2 : head->length == 127 ? 8 : 0;
     if (more > 0) {
-        if (!take(peer, bytes, more)) return false;
+        if (!sink_take(peer, bytes, more)) return false;
         head->length = 0;
         for (size_t i = 0; i < more; i++)
             head->length = head->length << 8 | bytes[i];
     }
-    return take(peer, head->mask, sizeof head->mask);
+    return sink_take(peer, head->mask, sizeof head->mask);
 }
 
 /* Reads a data frame's payload and forgets it, having added it to *crc when `check`. */
-static bool pass_payload(connection *peer, const frame *head, bool check, uint32_t *crc)
+static bool pass_payload(sink_peer *peer, const frame *head, bool check, uint32_t *crc)
 {
     for (uint64_t done = 0; done < head->length;) {
-        if (peer->begin == peer->end && !fill(peer)) return false;
+        if (peer->begin == peer->end && !sink_fill(peer)) return false;
         size_t part = peer->end - peer->begin;
         if (part > head->length - done) part = (size_t)(head->length - done);
         if (check) *crc = crc_of_masked(*crc, peer->buffer + peer->begin, part, head->mask, done);
@@ -256,29 +196,24 @@ static bool pass_payload(connection *peer, const frame *head, bool check, uint32
 }
 
 /* Answers a ping or a close. False when the connection has ended. */
-static bool answer_control(connection *peer, const frame *head)
+static bool answer_control(sink_peer *peer, const frame *head)
 {
     uint8_t answer[2 + CONTROL_BYTES];
-    if (head->length > CONTROL_BYTES || !take(peer, answer + 2, (size_t)head->length)) return false;
+    if (head->length > CONTROL_BYTES || !sink_take(peer, answer + 2, (size_t)head->length)) return false;
     for (size_t i = 0; i < head->length; i++)
         answer[2 + i] ^= head->mask[i & 3];
     if (head->opcode == OP_PONG) return true;
     put_frame_header(answer, head->opcode == OP_PING ? OP_PONG : OP_CLOSE, (size_t)head->length);
-    return send_all(peer->fd, answer, 2 + (size_t)head->length) && head->opcode == OP_PING;
+    return sink_send(peer, answer, 2 + (size_t)head->length) && head->opcode == OP_PING;
 }
 
 /* ---- one connection ------------------------------------------------------------------------ */
 
-static bool upgrade(connection *peer)
+static bool upgrade(sink_peer *peer)
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     char request[HEADER_BYTES], keyed[256], accept[64], answer[256];
-    size_t length = 0;
-    while (length < 4 || memcmp(request + length - 4, "\r\n\r\n", 4) != 0) {
-        if (length + 1 == sizeof request || !take(peer, request + length, 1)) return false;
-        length++;
-    }
-    request[length] = '\0';
+    if (!sink_take_head(peer, request, sizeof request)) return false;
 
     static const char name[] = "\r\nSec-WebSocket-Key:";
     const char *key = strcasestr(request, name);
@@ -296,12 +231,11 @@ static bool upgrade(connection *peer)
                         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                         "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
                         accept);
-    return send_all(peer->fd, (const uint8_t *)answer, (size_t)size) &&
-           send_all(peer->fd, metadata.frame, metadata.length);
+    return sink_send(peer, answer, (size_t)size) && sink_send(peer, metadata.frame, metadata.length);
 }
 
 /* Reads one whole message, however many frames it is in, and answers it. */
-static bool serve_message(connection *peer)
+static bool serve_message(sink_peer *peer, uint8_t *answer)
 {
     bool check = false;
     uint64_t received = 0;
@@ -312,74 +246,23 @@ static bool serve_message(connection *peer)
             if (!answer_control(peer, &head)) return false;
             continue;
         }
-        if (received == 0) check = atomic_load(&checking);
+        if (received == 0) check = atomic_load(&sinks_checking);
         if (!pass_payload(peer, &head, check, &crc)) return false;
         received += head.length;
     }
-    put_big_endian(peer->reply, reply.received_at, received, 8);
-    put_big_endian(peer->reply, reply.checksum_at, check ? ~crc : 0, 4);
-    return send_all(peer->fd, peer->reply, reply.length);
+    put_big_endian(answer, reply.received_at, received, 8);
+    put_big_endian(answer, reply.checksum_at, check ? ~crc : 0, 4);
+    return sink_send(peer, answer, reply.length);
 }
 
-static void *serve(void *argument)
+static void serve(sink_peer *peer)
 {
-    connection *peer = argument;
-    memcpy(peer->reply, reply.frame, reply.length);
+    uint8_t answer[REPLY_BYTES];
+    memcpy(answer, reply.frame, reply.length);
     if (upgrade(peer)) {
-        while (serve_message(peer))
+        while (serve_message(peer, answer))
             continue;
     }
-    close(peer->fd);
-    free(peer);
-    return NULL;
-}
-
-static void accept_one(int listener)
-{
-    int fd = accept(listener, NULL, NULL);
-    connection *peer = fd < 0 ? NULL : malloc(sizeof *peer);
-    pthread_t thread;
-    if (peer) {
-        int on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        peer->fd = fd;
-        peer->begin = peer->end = 0;
-        if (pthread_create(&thread, NULL, serve, peer) == 0) {
-            pthread_detach(thread);
-            return;
-        }
-    }
-    free(peer);
-    if (fd >= 0) close(fd);
-}
-
-/* ---- the process --------------------------------------------------------------------------- */
-
-static int open_listener(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (listener < 0 || bind(listener, (struct sockaddr *)&address, size) != 0 ||
-        listen(listener, 64) != 0 || getsockname(listener, (struct sockaddr *)&address, &size) != 0) {
-        perror("sink: listening on the loopback address");
-        exit(1);
-    }
-    printf("port %d\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return listener;
-}
-
-/* False at the end of standard input. */
-static bool obey_one(void)
-{
-    char line[32];
-    ssize_t got = read(STDIN_FILENO, line, sizeof line);
-    if (got <= 0) return false;
-    atomic_store(&checking, got >= 5 && memcmp(line, "check", 5) == 0);
-    puts("ok");
-    fflush(stdout);
-    return true;
 }
 
 int main(void)
@@ -387,14 +270,5 @@ int main(void)
     build_crc_table();
     build_reply();
     build_metadata();
-    struct pollfd waits[] = {{.fd = open_listener(), .events = POLLIN},
-                             {.fd = STDIN_FILENO, .events = POLLIN}};
-    for (;;) {
-        if (poll(waits, 2, -1) < 0) {
-            if (errno == EINTR) continue;
-            return 1;
-        }
-        if (waits[0].revents & POLLIN) accept_one(waits[0].fd);
-        if (waits[1].revents && !obey_one()) return 0;
-    }
+    return sinks_run(serve);
 }

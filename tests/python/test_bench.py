@@ -1,8 +1,7 @@
-"""The benchmark of policy clients: that it compares like with like, never how fast anything is."""
+"""The benchmarks: that they compare like with like, never how fast anything is."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,27 +10,16 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+from support import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "benchmarks" / "policy.py"
-
-
-def load_script() -> Any:
-    spec = importlib.util.spec_from_file_location("bench_policy", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+from benchmarks import harness, http, policy
+from benchmarks.http_contender import detect_payload
 
 
-policy = load_script()
-
-
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(bench: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
+        [sys.executable, "-m", f"benchmarks.{bench}", *arguments],
+        cwd=CHECKOUT,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -42,21 +30,23 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def sink() -> Iterator[Any]:
-    policy.build_programs()
-    worker = policy.Worker("sink", [str(policy.PROGRAMS / "sink")], None)
+    harness.build_programs("sink", "floor")
+    worker = harness.Worker("sink", [str(harness.PROGRAMS / "sink")], None)
     yield worker
     worker.stop()
 
 
 def open_floor(port: str, images: int) -> Any:
     shape = [str(images), "64", "64"]
-    worker = policy.Worker(f"{images} images", [*policy.command_of("floor"), "127.0.0.1", port, *shape], None)
+    worker = harness.Worker(
+        f"{images} images", [*policy.command_of("floor"), "127.0.0.1", port, *shape], None
+    )
     assert worker.read() == "ready"
     return worker
 
 
-def test_quick_run_times_every_client_at_every_size(tmp_path: Path) -> None:
-    done = run("--quick", "--output", str(tmp_path))
+def test_policy_quick_run_times_every_client_at_every_size(tmp_path: Path) -> None:
+    done = run("policy", "--quick", "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr
 
     entries = json.loads((tmp_path / "policy.json").read_text())
@@ -81,7 +71,7 @@ def test_clients_that_send_different_bytes_fail_the_run(sink: Any) -> None:
     try:
         policy.check_answers(sink, workers[:2])
         with pytest.raises(
-            policy.BenchError, match=r"answers differ(.|\n)*1 images: \d+(.|\n)*2 images: \d+"
+            harness.BenchError, match=r"answers differ(.|\n)*1 images: \d+(.|\n)*2 images: \d+"
         ):
             policy.check_answers(sink, workers)
     finally:
@@ -90,27 +80,82 @@ def test_clients_that_send_different_bytes_fail_the_run(sink: Any) -> None:
 
 
 def test_a_client_that_dies_fails_the_run_by_name() -> None:
-    worker = policy.Worker("the dead one", ["true"], None)
+    worker = harness.Worker("the dead one", ["true"], None)
     try:
-        with pytest.raises(policy.BenchError, match="the dead one: died"):
+        with pytest.raises(harness.BenchError, match="the dead one: died"):
             worker.read()
     finally:
         worker.stop()
 
 
 def test_missing_peers_fail_the_run(tmp_path: Path) -> None:
-    done = run("--quick", "--output", str(tmp_path), AXON_PEERS_PYTHON=str(tmp_path / "python"))
+    done = run("policy", "--quick", "--output", str(tmp_path), AXON_PEERS_PYTHON=str(tmp_path / "python"))
     assert done.returncode == 1
     assert f"{tmp_path / 'python'} is not there (set AXON_PEERS_PYTHON)" in done.stderr
     assert not (tmp_path / "policy.json").exists()
 
 
 def test_a_loud_round_is_dropped_for_every_client() -> None:
-    first = policy.Result(rounds=[(1.0, 1.0), (9.0, 9.0), (1.0, 1.0), (1.0, 1.0)])
-    second = policy.Result(rounds=[(2.0, 2.0), (2.0, 2.0), (9.0, 9.0), (2.0, 2.0)])
-    assert sorted(policy.quiet_rounds({"first": first, "second": second})) == [0, 3]
+    first = harness.Rounds(p50s=[1.0, 9.0, 1.0, 1.0])
+    second = harness.Rounds(p50s=[2.0, 2.0, 9.0, 2.0])
+    assert sorted(harness.quiet_rounds({"first": first, "second": second})) == [0, 3]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 10), (0.5, 30), (0.99, 50), (1.0, 50)])
 def test_a_percentile_is_a_value_that_was_measured(share: float, expected: int) -> None:
-    assert policy.percentile([50, 10, 40, 20, 30], share) == expected
+    assert harness.percentile([50, 10, 40, 20, 30], share) == expected
+
+
+CLIENTS = ["axon", "urllib-template", "requests", "httpx", "pycurl"]
+
+
+def test_http_quick_run_times_every_client_in_every_case(tmp_path: Path) -> None:
+    done = run("http", "--quick", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+    entries = json.loads((tmp_path / "http.json").read_text())
+    assert [(entry["case"], entry["name"]) for entry in entries] == [
+        *((case, name) for case in ("jpeg-bytes", "array", "depth-reply") for name in CLIENTS),
+        ("sync-noop", "axon"),
+        ("sync-noop", "published-script"),
+    ]
+    assert all(list(entry) == ["case", "name", "p50_ms"] and entry["p50_ms"] > 0 for entry in entries)
+
+    detail = json.loads((tmp_path / "http_detail.json").read_text())["results"]
+    png_bytes = {entry["name"]: entry["png_bytes"] for entry in detail if entry["case"] == "array"}
+    assert 0 < png_bytes["axon"] <= png_bytes["urllib-template"]
+    for target in ("jpeg-bytes: axon", "array: axon's PNG", "depth-reply: axon", "sync-noop: axon"):
+        assert target in done.stdout
+
+
+@pytest.fixture
+def exchange(tmp_path: Path) -> Any:
+    return http.Exchange(tmp_path)
+
+
+def test_a_request_that_leaves_a_field_out_fails_the_run_by_name(exchange: Any) -> None:
+    sent = detect_payload(exchange.left)
+    assert exchange.check_request("jpeg-bytes", "somebody", json.dumps(sent).encode()) == 0
+    del sent["conf"]
+    with pytest.raises(harness.BenchError, match="jpeg-bytes: somebody: the request differs in conf"):
+        exchange.check_request("jpeg-bytes", "somebody", json.dumps(sent).encode())
+
+
+def test_a_picture_of_other_pixels_fails_the_run_by_name(exchange: Any) -> None:
+    sent = json.dumps(detect_payload(exchange.pixels))
+    assert exchange.check_request("array", "somebody", sent.encode()) > 0
+    other = json.dumps(detect_payload(exchange.pixels[:, :, ::-1]))
+    with pytest.raises(harness.BenchError, match=r"array: somebody: the picture .* has other pixels"):
+        exchange.check_request("array", "somebody", other.encode())
+
+
+def test_a_wrong_answer_fails_the_run_by_name(exchange: Any) -> None:
+    class Liar:
+        name = "somebody"
+
+        def order(self, _line: str) -> str:
+            return "[]"
+
+    liar: Any = Liar()
+    with pytest.raises(harness.BenchError, match="jpeg-bytes: somebody: wrong answer"):
+        http.check(http.CASES[0], exchange, liar, "0", [liar])

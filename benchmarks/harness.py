@@ -1,0 +1,122 @@
+"""What the benchmarks share: processes that take turns, rounds of which the quieter half counts, and the machine."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import select
+import statistics
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Iterable, Mapping, Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ROOT / "build" / "c" / "bench"
+ORDER_TIMEOUT_S = 120
+
+
+class BenchError(Exception):
+    """The run proves nothing: a client is missing, died, or got a wrong answer."""
+
+
+class Worker:
+    """The sink or a contender: one line of orders in, one line of answers out."""
+
+    def __init__(self, name: str, command: Sequence[str], cpu: int | None) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        if cpu is not None:
+            os.sched_setaffinity(self._process.pid, {cpu})
+
+    def read(self) -> str:
+        assert self._process.stdout
+        ready, _, _ = select.select([self._process.stdout], [], [], ORDER_TIMEOUT_S)
+        line = self._process.stdout.readline() if ready else ""
+        if not line.endswith("\n"):
+            raise BenchError(f"{self.name}: {'died' if ready else f'silent for {ORDER_TIMEOUT_S} s'}")
+        return line.strip()
+
+    def order(self, line: str) -> str:
+        assert self._process.stdin
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self.read()
+
+    def numbers(self, line: str) -> list[int]:
+        return [int(word) for word in self.order(line).split()]
+
+    def stop(self) -> None:
+        """Ends the process: by the end of its orders, and if that is no use, by force."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+def build_programs(*names: str) -> None:
+    """Builds C programs of this folder as anybody's program is built, without sanitizers."""
+    programs = [str((PROGRAMS / name).relative_to(ROOT)) for name in names]
+    subprocess.run(["make", "-s", "BUILD=build/c", "SAN=", *programs], cwd=ROOT, check=True)
+
+
+def percentile(values: Iterable[int], share: float) -> float:
+    """The smallest value that at least `share` of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+@dataclass
+class Rounds:
+    """What one contender did in one case: the p50 of each round, in milliseconds, and the rounds that count."""
+
+    p50s: list[float] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+    @property
+    def p50_ms(self) -> float:
+        return self.median_of(self.p50s)
+
+    def median_of(self, rounds: Sequence[float]) -> float:
+        """The median, over the rounds that count, of something that was taken down for every round."""
+        return statistics.median(rounds[i] for i in self.kept)
+
+
+def quiet_rounds(results: Mapping[str, Rounds]) -> list[int]:
+    """The quieter half of the rounds, chosen for all contenders together by the product of their p50s.
+
+    Virtual machines slow down for seconds at a time; a round is kept or dropped for everybody.
+    """
+    count = len(next(iter(results.values())).p50s)
+    loudness = [sum(math.log(result.p50s[i]) for result in results.values()) for i in range(count)]
+    return sorted(range(count), key=loudness.__getitem__)[: (count + 1) // 2]
+
+
+def versions(python: str, packages: Sequence[str]) -> str:
+    script = (
+        "import platform, sys; from importlib.metadata import version\n"
+        "print('Python ' + platform.python_version(), *(f'{p} {version(p)}' for p in sys.argv[1:]), sep=', ')"
+    )
+    done = subprocess.run([python, "-c", script, *packages], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    def first(path: str, key: str) -> str:
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            return "unknown"
+        return next((line.split(":", 1)[-1].strip() for line in lines if line.startswith(key)), "unknown")
+
+    model = first("/proc/cpuinfo", "model name")
+    congestion = first("/proc/sys/net/ipv4/tcp_congestion_control", "")
+    return f"{os.cpu_count()} CPUs ({model}), Linux {platform.release()}, TCP {congestion}"
