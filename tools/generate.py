@@ -271,6 +271,32 @@ def color_text(service: Service) -> str:
     return text + "."
 
 
+def print_wire(service: Service) -> str:
+    """What each method is on the wire: a client without the native core has nobody else to ask."""
+    lines = []
+    for method in service.methods:
+        words = ", ".join(f'"{word}": {as_literal(word, names)}' for word, names in method.wire.items())
+        line = f'        "{method.name}": ("{method.verb}", "{method.endpoint}", {{{words}}}),'
+        if len(line) > WIDTH:
+            parts = [f'                "{word}": {as_literal(word, names)},' for word, names in method.wire.items()]
+            head = f'        "{method.name}": (\n            "{method.verb}",\n            "{method.endpoint}",\n'
+            line = head + "            {\n" + "\n".join(parts) + "\n            },\n        ),"
+        lines.append(line)
+    return "    _WIRE: ClassVar[Any] = {  # for robots without the native core\n" + "\n".join(lines) + "\n    }\n"
+
+
+def as_literal(word: str, names: dict[str, str]) -> str:
+    """A word of @wire as Python."""
+    if word == "member":
+        return json.dumps(next(iter(names)))
+    if word == "fixed":
+        return str({name: json.loads(value) for name, value in names.items()}).replace("'", '"')
+    if word in ("rows", "named"):
+        pairs = {name: int(v) if word == "rows" else v.split(",") for name, v in names.items()}
+        return json.dumps(pairs)
+    return json.dumps(list(names))
+
+
 def print_client(service: Service) -> str:
     body = "\n".join(print_method(service, method) for method in service.methods) + print_stack(service)
     used = [
@@ -279,7 +305,7 @@ def print_client(service: Service) -> str:
         if re.search(rf"\b{name}\(", body) or name == "ServiceClient"
     ]
     abstract = [name for name in ("Mapping", "Sequence") if re.search(rf"\b{name}\[", body)]
-    typing = ["TYPE_CHECKING", "Any"] if re.search(r"\bImage\b|numpy\.", body) else ["Any"]
+    typing = ["TYPE_CHECKING", "Any", "ClassVar"] if re.search(r"\bImage\b|numpy\.", body) else ["Any", "ClassVar"]
     checked = ""
     if "TYPE_CHECKING" in typing:
         imports = ["    import numpy"] if "numpy." in body else []
@@ -297,6 +323,7 @@ from service_clients._axon import {", ".join(used)}
 class {service.tag("class")}(ServiceClient):
 {wrapped(f'"""{sentence(service.summary)}"""', 4)}
 
+{print_wire(service)}
     def __init__(self, host: str | None = None, timeout: float | None = {timeout}) -> None:
         """Makes the client; nothing is sent yet.
 

@@ -63,6 +63,7 @@ class Method:
     example: str
     alias: str
     delivers: str
+    wire: dict[str, dict[str, str]]
     line: int
 
 
@@ -247,8 +248,25 @@ def read_method(
         example=comment.tag("example"),
         alias=folded(comment.tag("alias")),
         delivers=comment.tag("delivers"),
+        wire=read_wire(path, comment),
         line=comment.line,
     )
+
+
+WIRE = ("member", "query", "fixed", "arrays", "bytes", "npy", "rows", "named")
+
+
+def read_wire(path: str, comment: Comment) -> dict[str, dict[str, str]]:
+    """`@wire member=detections named=pose:x,y,theta`: by word, and by name where a word says several."""
+    wire: dict[str, dict[str, str]] = {}
+    for part in comment.tag("wire").split():
+        word, _, rest = part.partition("=")
+        if word not in WIRE or not rest:
+            raise fail(path, comment.line, f"@wire {part}: it takes {', '.join(WIRE)}, each with =")
+        name, _, value = rest.partition(":")
+        names = [name] if value else rest.split(",")
+        wire.setdefault(word, {}).update(dict.fromkeys(names, value))
+    return wire
 
 
 REQUIRED = ("service", "class", "type", "host", "timeout", "repo", "added", "changed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from service_clients._axon._ffi import ffi, lib
 from service_clients._axon.errors import (
     AxonAuthError,
     AxonCanceled,
@@ -17,15 +16,39 @@ from service_clients._axon.errors import (
     AxonTypeError,
     AxonValueError,
 )
-from service_clients._axon.images import deliver_picture
-from service_clients._axon.options import explicit, given, numbers
-from service_clients._axon.policy import Policy
-from service_clients._axon.service import Service, ServiceClient
-from service_clients._axon.values import stack
+from service_clients._axon.plain import given, stack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from service_clients._axon.images import Image as Image
+
+try:
+    from service_clients._axon import _ffi
+except ImportError as missing:
+    _missing: ImportError | None = missing
+else:
+    _missing = None
+
+if TYPE_CHECKING or not _missing:
+    from service_clients._axon.images import deliver_picture
+    from service_clients._axon.options import explicit, numbers
+    from service_clients._axon.policy import Policy
+    from service_clients._axon.service import Service, ServiceClient
+
+    __version__: str = _ffi.ffi.string(_ffi.lib.axon_version()).decode()
+else:
+    from service_clients._axon.fallback import (
+        Policy,
+        Service,
+        ServiceClient,
+        __version__,
+        deliver_picture,
+        explicit,
+        numbers,
+        warn,
+    )
+
+    warn(_missing)
 
 __all__ = [
     "AxonAuthError",
@@ -50,5 +73,3 @@ __all__ = [
     "numbers",
     "stack",
 ]
-
-__version__: str = ffi.string(lib.axon_version()).decode()

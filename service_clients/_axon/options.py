@@ -8,8 +8,9 @@ from typing import Any
 
 from service_clients._axon._ffi import ffi, lib
 from service_clients._axon.errors import AxonTypeError, AxonValueError
+from service_clients._axon.plain import flat_numbers
 
-__all__ = ["c_string", "explicit", "fill", "given", "milliseconds", "numbers", "strings", "struct_of"]
+__all__ = ["c_string", "explicit", "fill", "milliseconds", "numbers", "strings", "struct_of"]
 
 
 def fill(struct: str, **fields: Any) -> tuple[Any, list[Any]]:
@@ -62,28 +63,8 @@ def _not_all_zero(values: list[float], name: str) -> list[float]:
 
 
 def numbers(values: Any, count: int, name: str) -> Any:
-    """`count` numbers, in nested sequences or an array, as a C array of doubles.
-
-    Raises:
-        AxonTypeError: what is no number; AxonValueError: more or fewer of them.
-    """
-    found: list[float] = []
-    _flatten(values, found, count, name)
-    if len(found) != count:
-        raise AxonValueError(f"{name} has {len(found)} numbers, not {count}")
-    return ffi.new("double[]", found)
-
-
-def _flatten(values: Any, found: list[float], count: int, name: str) -> None:
-    if len(found) > count:
-        return
-    if isinstance(values, (str, bytes)) or not (hasattr(values, "__iter__") or hasattr(values, "__float__")):
-        raise AxonTypeError(f"{name} holds {values!r:.80}, not a number")
-    if hasattr(values, "__iter__") and getattr(values, "ndim", 1) != 0:
-        for value in values:
-            _flatten(value, found, count, name)
-    else:
-        found.append(float(values))
+    """`count` numbers, in nested sequences or an array, as a C array of doubles; raises as flat_numbers()."""
+    return ffi.new("double[]", flat_numbers(values, count, name))
 
 
 def strings(texts: Any, name: str) -> tuple[Any, list[Any]]:
@@ -110,13 +91,6 @@ def struct_of(kind: Any, values: Any, name: str) -> Any:
         values = [values[member] for member in members]
     found = numbers(values, len(members), f"{name} ({', '.join(members)})")
     return ffi.new(ffi.getctype(kind, "*"), list(found))
-
-
-def given(number: Any, name: str) -> Any:
-    """A number that is not 0, which C would take for the default."""
-    if number is not None and not isinstance(number, (str, bytes)) and number == 0:
-        raise AxonValueError(f"{name} is 0")
-    return number
 
 
 def c_string(text: Any, name: str) -> Any:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import binascii
 import json
 import math
-import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Mapping, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Mapping, TypeVar
 
 from service_clients._axon._ffi import check, ffi, lib, new_error
-from service_clients._axon.errors import AxonProtocolError, AxonTypeError, AxonValueError
+from service_clients._axon.errors import AxonProtocolError, AxonTypeError
 from service_clients._axon.handle import Handle
 from service_clients._axon.images import encode_image, open_image
 from service_clients._axon.options import c_string, fill, milliseconds, numbers, strings, struct_of
+from service_clients._axon.plain import configured_host
 from service_clients._axon.values import Picture, read, write
 
 if TYPE_CHECKING:
@@ -153,6 +153,9 @@ class ServiceClient:
     client: they take turns. It is a context manager.
     """
 
+    # Method: verb, endpoint, and the rest of @wire in the service's header. Only fallback.py looks at it.
+    _WIRE: ClassVar[Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {}
+
     def __init__(
         self,
         host: str | None,
@@ -173,7 +176,7 @@ class ServiceClient:
             client_file: the client's `__file__`.
         """
         self._prefix = f"axon_{service}_"
-        self._host = (host or _configured_host(service, client_file) or default_host).rstrip("/")
+        self._host = (host or configured_host(service, client_file) or default_host).rstrip("/")
         self._timeout = timeout
         self._service = Service(self._host, timeout)
 
@@ -285,22 +288,3 @@ def _as_arguments(
 def _pictures_of(struct: Any) -> set[str]:
     """The members of an options struct that are pictures."""
     return {name for name, member in struct.fields if member.type.cname == "struct axon_image *"}
-
-
-def _configured_host(service: str, client_file: str) -> str | None:
-    host = os.environ.get(f"AXON_HOST_{service.upper()}")
-    return host or _host_beside(os.path.join(os.path.dirname(client_file), "service.json"))
-
-
-def _host_beside(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as file:
-            entry = json.load(file)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise AxonValueError(f"{path}: {error}") from None
-    host = entry.get("host") if isinstance(entry, dict) else None
-    if host is not None and not isinstance(host, str):
-        raise AxonTypeError(f"{path}: host is {host!r:.80}, not a str")
-    return host

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List
 
 from service_clients._axon._ffi import check, ffi, lib, new_error
 from service_clients._axon.errors import AxonProtocolError, AxonTypeError, AxonValueError
@@ -463,22 +463,6 @@ def array_of(array: Any) -> numpy.ndarray[Any, Any]:
     shape = ffi.unpack(array.shape, array.ndim)
     result = _numpy().ndarray(shape, _dtypes.get(array.dtype) or _dtype(array))
     ffi.memmove(result, array.data, result.nbytes)
-    return result  # type: ignore[no-any-return]
-
-
-def stack(items: Sequence[Mapping[str, Any]], member: str, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
-    """One member of each item as one float64 array (N, *shape); (0, *shape) of no items.
-
-    Raises:
-        AxonValueError: an item whose member is not of that shape, naming it.
-    """
-    numpy = _numpy()
-    result = numpy.empty((len(items), *shape))
-    for index, item in enumerate(items):
-        try:
-            result[index] = numpy.reshape(numpy.asarray(item[member], dtype=float), shape)
-        except (KeyError, TypeError, ValueError) as error:
-            raise AxonValueError(f"item {index}: {member} is no array {shape}: {error}") from None
     return result  # type: ignore[no-any-return]
 
 

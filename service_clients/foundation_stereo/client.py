@@ -35,7 +35,7 @@ be (also a ValueError; a path that leads nowhere also a FileNotFoundError).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from service_clients._axon import ServiceClient, given
 
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 
 class FoundationStereoClient(ServiceClient):
     """Dense depth from a pair of pictures (FoundationStereo)."""
+
+    _WIRE: ClassVar[Any] = {  # for robots without the native core
+        "depth": ("POST", "/depth", {"arrays": ["disparity", "depth"], "bytes": ["vis"]}),
+    }
 
     def __init__(self, host: str | None = None, timeout: float | None = 120.0) -> None:
         """Makes the client; nothing is sent yet.

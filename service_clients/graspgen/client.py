@@ -37,7 +37,7 @@ cannot be (also a ValueError; a path that leads nowhere also a FileNotFoundError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Mapping, Sequence
 
 from service_clients._axon import ServiceClient, given, stack
 
@@ -49,6 +49,19 @@ if TYPE_CHECKING:
 
 class GraspGenClient(ServiceClient):
     """Six-degree-of-freedom grasp poses from a depth image (Contact-GraspNet)."""
+
+    _WIRE: ClassVar[Any] = {  # for robots without the native core
+        "generate": (
+            "POST",
+            "/generate",
+            {
+                "member": "grasps",
+                "npy": ["depth_image"],
+                "rows": {"camera_matrix": 3},
+            },
+        ),
+        "generate_full": ("POST", "/generate", {"npy": ["depth_image"], "rows": {"camera_matrix": 3}}),
+    }
 
     def __init__(self, host: str | None = None, timeout: float | None = 60.0) -> None:
         """Makes the client; nothing is sent yet.

@@ -41,7 +41,7 @@ be (also a ValueError; a path that leads nowhere also a FileNotFoundError).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Sequence
 
 from service_clients._axon import ServiceClient, deliver_picture, explicit, given
 
@@ -51,6 +51,12 @@ if TYPE_CHECKING:
 
 class GroundedSAM2Client(ServiceClient):
     """Objects found by a text description, with their masks (Grounding DINO, SAM 2)."""
+
+    _WIRE: ClassVar[Any] = {  # for robots without the native core
+        "detect": ("POST", "/detect", {"member": "detections", "fixed": {"return_masks": False}}),
+        "detect_full": ("POST", "/detect", {}),
+        "visualize": ("POST", "/visualize", {"query": ["fmt", "quality"]}),
+    }
 
     def __init__(self, host: str | None = None, timeout: float | None = 60.0) -> None:
         """Makes the client; nothing is sent yet.

@@ -34,7 +34,7 @@ be (also a ValueError; a path that leads nowhere also a FileNotFoundError).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from service_clients._axon import ServiceClient, given
 
@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 class LightweightGraspClient(ServiceClient):
     """Grasps for a parallel gripper, in the picture's plane (GR-ConvNet v2)."""
+
+    _WIRE: ClassVar[Any] = {  # for robots without the native core
+        "detect": ("POST", "/detect", {}),
+    }
 
     def __init__(self, host: str | None = None, timeout: float | None = 60.0) -> None:
         """Makes the client; nothing is sent yet.

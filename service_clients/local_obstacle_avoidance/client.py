@@ -44,7 +44,7 @@ cannot be (also a ValueError; a path that leads nowhere also a FileNotFoundError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from service_clients._axon import ServiceClient
 
@@ -54,6 +54,13 @@ if TYPE_CHECKING:
 
 class ObstacleAvoidanceClient(ServiceClient):
     """Velocities that do not run into things (dynamic window approach)."""
+
+    _WIRE: ClassVar[Any] = {  # for robots without the native core
+        "update_depth": ("POST", "/update_depth", {}),
+        "safe_velocity": ("POST", "/safe_velocity", {}),
+        "costmap": ("GET", "/costmap", {"query": ["format"]}),
+        "estop_status": ("GET", "/estop_status", {}),
+    }
 
     def __init__(self, host: str | None = None, timeout: float | None = 30.0) -> None:
         """Makes the client; nothing is sent yet.

@@ -47,7 +47,7 @@ be (also a ValueError; a path that leads nowhere also a FileNotFoundError).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Mapping, Sequence
 
 from service_clients._axon import ServiceClient, given, numbers
 
@@ -57,6 +57,20 @@ if TYPE_CHECKING:
 
 class NavMappingClient(ServiceClient):
     """A two-dimensional occupancy grid from depth images, and paths through it."""
+
+    _WIRE: ClassVar[Any] = {  # for robots without the native core
+        "update": (
+            "POST",
+            "/update",
+            {
+                "named": {"pose": ["x", "y", "theta"], "intrinsics": ["fx", "fy", "cx", "cy"]},
+            },
+        ),
+        "get_map": ("GET", "/map", {"query": ["format"]}),
+        "plan": ("POST", "/plan", {}),
+        "get_frontiers": ("GET", "/frontiers", {}),
+        "reset": ("POST", "/reset", {}),
+    }
 
     def __init__(self, host: str | None = None, timeout: float | None = 30.0) -> None:
         """Makes the client; nothing is sent yet.

@@ -51,7 +51,7 @@ be (also a ValueError; a path that leads nowhere also a FileNotFoundError).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Mapping, Sequence
 
 from service_clients._axon import ServiceClient
 
@@ -61,6 +61,16 @@ if TYPE_CHECKING:
 
 class SLAMClient(ServiceClient):
     """Where the camera is, and a map, from its pictures (visual SLAM)."""
+
+    _WIRE: ClassVar[Any] = {  # for robots without the native core
+        "update": ("POST", "/update", {"named": {"intrinsics": ["fx", "fy", "cx", "cy"]}}),
+        "get_pose": ("GET", "/pose", {}),
+        "get_pointcloud": ("GET", "/map/pointcloud", {}),
+        "get_occupancy": ("GET", "/map/occupancy", {}),
+        "save_map": ("POST", "/map/save", {}),
+        "load_map": ("POST", "/map/load", {}),
+        "reset": ("POST", "/reset", {}),
+    }
 
     def __init__(self, host: str | None = None, timeout: float | None = 60.0) -> None:
         """Makes the client; nothing is sent yet.

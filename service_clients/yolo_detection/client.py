@@ -37,7 +37,7 @@ be (also a ValueError; a path that leads nowhere also a FileNotFoundError).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from service_clients._axon import ServiceClient, explicit
 
@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 
 class YOLOClient(ServiceClient):
     """Object detection and instance segmentation (YOLOv8)."""
+
+    _WIRE: ClassVar[Any] = {  # for robots without the native core
+        "detect": ("POST", "/detect", {"member": "detections"}),
+        "detect_full": ("POST", "/detect", {}),
+    }
 
     def __init__(self, host: str | None = None, timeout: float | None = 60.0) -> None:
         """Makes the client; nothing is sent yet.

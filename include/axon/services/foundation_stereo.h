@@ -34,6 +34,7 @@ typedef struct axon_foundation_stereo_options {
 
 /** Computes disparity and depth, aligned to the left picture.
  *  @http    POST /depth
+ *  @wire    arrays=disparity,depth bytes=vis
  *  @param   left_image    rectified; JPEG or PNG bytes, or pixels; read during the call only
  *  @param   right_image   rectified, of the same shape
  *  @param   focal_length  in pixels

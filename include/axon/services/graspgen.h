@@ -34,6 +34,7 @@ typedef struct axon_graspgen_options {
 
 /** Proposes grasps, best first.
  *  @http    POST /generate
+ *  @wire    member=grasps npy=depth_image rows=camera_matrix:3
  *  @param   depth_image  a 16-bit PNG or uint16 pixels in units of depth_scale, or float pixels in metres;
  *                        pixels travel as .npy; read during the call only
  *  @param   grasps       list of {transform: 4 x 4 in the camera's frame, score, contact_point: [x, y, z] in m,
@@ -47,6 +48,7 @@ AXON_API axon_status axon_graspgen_generate(axon_service *service, const axon_im
 
 /** Proposes grasps and gives the whole reply.
  *  @http    POST /generate
+ *  @wire    npy=depth_image rows=camera_matrix:3
  *  @param   depth_image  as for generate
  *  @param   reply        {grasps: as above; num_grasps, device, inference_ms, point_cloud_size};
  *                        the caller's, free it with axon_value_free()

@@ -33,6 +33,7 @@ typedef struct axon_grounded_sam2_options {
 /** Finds what the prompts describe: boxes only.
  *  @http    POST /detect
  *  @options conf
+ *  @wire    member=detections fixed=return_masks:false
  *  @param   image         JPEG or PNG bytes, or pixels; read during the call only
  *  @param   prompts       what to look for, each one description such as "red cup"
  *  @param   prompt_count  how many; at least 1
@@ -67,6 +68,7 @@ AXON_API axon_status axon_grounded_sam2_detect_full(axon_service *service, const
 /** Draws boxes, labels and masks onto the image.
  *  @http    POST /visualize
  *  @options conf, return_masks, fmt, quality
+ *  @wire    query=fmt,quality
  *  @param   image         as for detect
  *  @param   prompts       as for detect
  *  @param   prompt_count  as for detect

@@ -61,6 +61,7 @@ AXON_API axon_status axon_local_obstacle_avoidance_safe_velocity(
 /** The costmap as it is now.
  *  @http    GET /costmap
  *  @options format
+ *  @wire    query=format
  *  @param   reply  "png": bytes of a picture; "json": {costmap, size, resolution};
  *                  the caller's, free it with axon_value_free()
  *  @return  as axon_service_get()

@@ -29,6 +29,7 @@ typedef struct axon_nav_mapping_options {
 
 /** Adds one depth frame to the map.
  *  @http    POST /update
+ *  @wire    named=pose:x,y,theta named=intrinsics:fx,fy,cx,cy
  *  @options max_range
  *  @param   depth_image  uint16 pixels or a 16-bit PNG, in mm; read during the call only
  *  @param   pose         of the robot: (x, y) in m, theta in rad
@@ -46,6 +47,7 @@ AXON_API axon_status axon_nav_mapping_update(axon_service *service, const axon_i
 /** The map as it is now.
  *  @http    GET /map
  *  @options format
+ *  @wire    query=format
  *  @param   reply  "png": bytes of a picture (0 free, 127 unknown, 255 occupied); "json": {grid, resolution in m,
  *                  origin}; "info": {shape, resolution, origin, robot_radius, free_cells, occupied_cells,
  *                  unknown_cells}; the caller's, free it with axon_value_free()

@@ -28,6 +28,7 @@ typedef struct axon_realsense_slam_options {
 
 /** Adds one frame.
  *  @http    POST /update
+ *  @wire    named=intrinsics:fx,fy,cx,cy
  *  @param   rgb_image    JPEG or PNG bytes, or pixels; read during the call only
  *  @param   depth_image  aligned to it: uint16 pixels or a 16-bit PNG, in mm
  *  @param   intrinsics   of the camera: (fx, fy, cx, cy) in pixels

@@ -32,6 +32,7 @@ typedef struct axon_yolo_detection_options {
 /** Finds objects in one image.
  *  @http    POST /detect
  *  @options model, conf
+ *  @wire    member=detections
  *  @param   image  JPEG or PNG bytes, or pixels; read during the call only
  *  @param   opts   read during the call only; may be NULL; the mask fields are not used
  *  @param   found  list of {bbox: {x1, y1, x2, y2} in pixels, confidence, class_id, class_name};
