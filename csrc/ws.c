@@ -273,20 +273,28 @@ static void release(axi_ws *ws, bool in_child)
     free(ws);
 }
 
-static axi_ws *prepare(const char *url, const axi_ws_options *options)
+static axon_status prepare(axi_ws **ws, const char *url, const axi_ws_options *options, axon_error *err)
 {
-    axi_ws *ws = calloc(1, sizeof *ws);
-    if (!ws) return NULL;
-    prepare_locks(ws);
-    ws->owner = getpid();
-    ws->reader.max_message_bytes = options->max_message_bytes;
-    ws->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    snprintf(ws->name, sizeof ws->name, "%s", url);
-    ws->stage = malloc(AXI_WS_STAGE);
-    ws->chunk = malloc(AXI_WS_CHUNK);
-    if (ws->stage && ws->chunk && ws->wake_fd >= 0) return ws;
-    release(ws, false);
-    return NULL;
+    axi_ws *made = calloc(1, sizeof *made);
+    if (!made) return axi_no_memory(err, sizeof *made);
+    prepare_locks(made);
+    made->owner = getpid();
+    snprintf(made->name, sizeof made->name, "%s", url);
+    made->reader.max_message_bytes = options->max_message_bytes;
+    made->stage = malloc(AXI_WS_STAGE);
+    made->chunk = malloc(AXI_WS_CHUNK);
+    made->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    axon_status status = AXON_OK;
+    if (made->wake_fd < 0)
+        status =
+            axi_fail(err, AXON_ECONNECT, "%s: no descriptor to be had: %s", made->name, strerror(errno));
+    else if (!made->stage || !made->chunk)
+        status = axi_no_memory(err, AXI_WS_STAGE + AXI_WS_CHUNK);
+    if (status == AXON_OK)
+        *ws = made;
+    else
+        release(made, false);
+    return status;
 }
 
 /* What came together with the answer to the upgrade is read first. */
@@ -325,9 +333,10 @@ static axon_status connect_and_start(axi_ws *ws, const axi_ws_options *options, 
 axon_status axi_ws_open(axi_ws **ws, const char *url, const axi_ws_options *options, axi_time deadline,
                         axon_error *err)
 {
-    axi_ws *made = prepare(url, options);
-    if (!made) return axi_no_memory(err, sizeof *made + AXI_WS_STAGE + AXI_WS_CHUNK);
-    axon_status status = axi_ws_url_read(&made->url, url, err);
+    axi_ws *made = NULL;
+    axon_status status = prepare(&made, url, options, err);
+    if (status != AXON_OK) return status;
+    status = axi_ws_url_read(&made->url, url, err);
     if (status == AXON_OK) status = connect_and_start(made, options, deadline, err);
     if (status != AXON_OK) {
         release(made, false);

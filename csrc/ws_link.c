@@ -75,6 +75,7 @@ static int keep_refusal(axi_link *link, struct lws *wsi)
     unsigned status = lws_http_client_http_response(wsi);
     if (status == 101) return 0;
     link->http_status = (int32_t)status;
+    if (status == 0) snprintf(link->complaint, sizeof link->complaint, "HS: it has no status");
     struct pollfd more = {.fd = lws_get_socket_fd(wsi), .events = POLLIN};
     for (int tries = 0; tries < 2 && link->words_length == 0; tries++) {
         char *body = NULL;
@@ -306,7 +307,7 @@ static axon_status fail_to_connect(const axi_link *link, int error, bool *again,
     return axi_fail(err, AXON_ECONNECT, "%scannot connect: %s", whom, strerror(error));
 }
 
-/* Why connect() fails at once, which libwebsockets does not tell; 0 when it would not. */
+/* Why connect() fails at once, which libwebsockets does not tell; 0 when, asked again, it does not. */
 static int error_of_connecting(const axi_link_target *target)
 {
     char port[8];
@@ -339,6 +340,12 @@ static void wake_at(int fd, int bytes)
 static bool is_whole(const char *head)
 {
     return strstr(head, "\r\n\r\n") || strstr(head, "\n\n");
+}
+
+/* An alert, which is what TLS answers to HTTP. */
+static bool is_tls(const char *head)
+{
+    return head[0] == 21 && head[1] == 3;
 }
 
 /* HTTP's beginning, as far as it is there. */
@@ -381,6 +388,8 @@ static axon_status look_at_answer(axi_link *link, short events, bool *is_ready, 
     if (got <= 0) return hung_up(link, got < 0 ? errno : 0, again, err);
 
     head[got] = 0;
+    if (is_tls(head))
+        return axi_fail(err, AXON_EPROTOCOL, "the server speaks TLS: its URL begins with wss://");
     if (!is_http(head))
         return axi_fail(err, AXON_EPROTOCOL, "no WebSocket server: it answered \"%.60s\"", head);
     if (is_whole(head)) {
@@ -426,6 +435,7 @@ static axon_status fail_with_complaint(const axi_link *link, axon_error *err)
         {"HS: PROTOCOL", "it names a subprotocol that was not asked for"},
         {"HS: EXT", "it names an extension that was not asked for"},
         {"problems parsing header", "its header is malformed"},
+        {"HS: it has no status", "it has no status"},
     };
     if (link->out_of_memory || strstr(link->complaint, "OOM"))
         return axi_fail(err, AXON_ENOMEM, "out of memory while connecting");
@@ -524,11 +534,14 @@ static axon_status begin(axi_link *link, bool *again, axon_error *err)
             axi_tls_open(&link->tls, target->url->host, target->ca_file, target->tls_insecure, err);
         if (status != AXON_OK) return status;
     }
-    if (!create_host(link)) return axi_fail(err, AXON_ENOMEM, "libwebsockets could not be set up");
+    if (!create_host(link))
+        return axi_fail(err, AXON_ENOMEM,
+                        "libwebsockets could not be set up: out of memory or of descriptors");
     if (start_connecting(link)) return AXON_OK;
     int error = error_of_connecting(target);
     if (error) return fail_to_connect(link, error, again, err);
-    return axi_fail(err, AXON_ENOMEM, "libwebsockets could not begin to connect");
+    *again = true; /* the server came up between the two tries, most likely */
+    return axi_fail(err, AXON_ECONNECT, "libwebsockets could not begin to connect");
 }
 
 axon_status axi_link_open(axi_link **link, const axi_link_target *target, axi_time deadline, bool *again,
