@@ -191,7 +191,7 @@ static axon_status service_failed(const char *path, axi_http_reply *reply, axon_
 /* What a reply is read with. */
 typedef struct reading {
     const char *subject; /* begins the error texts */
-    const char *member;  /* NULL: the whole reply */
+    const char *member;  /* the list that is wanted of it; NULL: the whole reply */
     axon_reply_form form;
 } reading;
 
@@ -208,6 +208,11 @@ static axon_status take_leaf(axon_value *leaf, void *data, size_t length, axon_v
     return AXON_OK;
 }
 
+static axon_status no_list(const reading *want, axon_error *err)
+{
+    return axi_fail(err, AXON_EPROTOCOL, "%s: \"%s\" is no list", want->subject, want->member);
+}
+
 /* Unparsed JSON: all of `text`, or the span of one member, which keeps the whole text alive. */
 static axon_status take_text(const reading *want, char *text, size_t length, axon_value **value,
                              axon_error *err)
@@ -217,6 +222,7 @@ static axon_status take_text(const reading *want, char *text, size_t length, axo
     const char *found = NULL;
     axon_status status =
         axi_json_member(text, length, want->member, &found, &member.as.bytes.length, want->subject, err);
+    if (status == AXON_OK && found[0] != '[') status = no_list(want, err);
     member.as.bytes.data = found;
     axon_value *root = status == AXON_OK ? axi_value_root(&member, text) : NULL;
     if (!root) {
@@ -232,6 +238,10 @@ static axon_status take_member(const reading *want, axon_value *tree, char *text
                                axon_error *err)
 {
     axon_value *child = (axon_value *)(uintptr_t)axon_value_get(tree, want->member);
+    if (child && child->type != AXON_LIST) {
+        axon_value_free(tree);
+        return no_list(want, err);
+    }
     axon_value moved = child ? *child : (axon_value){0};
     moved.key = NULL; /* it points into `text` too */
     moved.key_length = 0;

@@ -28,7 +28,7 @@ typedef struct axi_call {
  * newer one, as long as it asks for nothing unknown). Every such struct begins with its size. */
 axon_status axi_options_read(void *options, size_t size, const void *given, axon_error *err);
 
-/* One request: a POST of `body`, or a GET when that is NULL. Hands over one member of the reply, or the whole
+/* One request: a POST of `body`, or a GET when that is NULL. Hands over one member of the reply, a list, or the whole
  * when `member` is NULL; `as_tree` parses it whatever the service's reply_form is. */
 axon_status axi_service_call(axon_service *service, const char *path, const axon_value *body,
                              const char *member, bool as_tree, axon_value **value, axon_error *err);
@@ -74,7 +74,7 @@ void axi_call_query(axi_call *call, const char *key, const char *text, const cha
 void axi_call_query_count(axi_call *call, const char *key, int32_t number, int32_t standard, int32_t least,
                           int32_t most);
 
-/* Sends the body, frees it, and hands over one member of the reply, or the whole reply when `member` is NULL. */
+/* Sends the body, frees it, and hands over one member of the reply, a list, or the whole reply when `member` is NULL. */
 axon_status axi_call_post(axi_call *call, const char *member, axon_value **reply);
 /* Likewise, the whole reply always as a tree that can be changed: for replies with arrays in base64. */
 axon_status axi_call_post_tree(axi_call *call, axon_value **reply);

@@ -7,7 +7,13 @@ import threading
 from typing import Any, ClassVar, TypeVar
 
 from service_clients._axon._ffi import ffi, raise_pending
-from service_clients._axon.errors import AxonCanceled, AxonError, AxonTimeout, AxonValueError
+from service_clients._axon.errors import (
+    AxonCanceled,
+    AxonError,
+    AxonTimeout,
+    AxonTypeError,
+    AxonValueError,
+)
 
 _T = TypeVar("_T", bound="Handle")
 
@@ -36,6 +42,9 @@ class Handle:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        raise AxonTypeError(f"{self._name}: a connection cannot be copied or pickled; open another")
 
     @property
     def closed(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import binascii
 import json
-import math
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Mapping, TypeVar
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from service_clients._axon.images import Image
 
 __all__ = ["Service", "ServiceClient"]
+
+_USUAL_PATIENCE = 60.0  # seconds; the C core's default for one call
 
 _Client = TypeVar("_Client", bound="ServiceClient")
 
@@ -73,8 +74,13 @@ class Service(Handle):
         )
         out, error = ffi.new("axon_service **"), new_error()
         check(lib.axon_service_open(out, c_string(url, "url"), options, error), error)
-        super().__init__(out[0], url)
-        self._patience = math.inf if timeout is None else float(timeout)
+        super().__init__(out[0], ffi.string(lib.axon_service_url(out[0])).decode())
+        self._patience = _USUAL_PATIENCE if timeout is None else float(timeout)
+
+    @property
+    def url(self) -> str:
+        """The URL as it was given, without a trailing slash."""
+        return self._name
 
     def get(self, path: str) -> Any:
         """GET `path`, "/map?format=json".
@@ -170,15 +176,14 @@ class ServiceClient:
         Args:
             host: "http://host:port"; None: the environment's AXON_HOST_<SERVICE>, else the `host` of the
                 service.json beside the client, else `default_host`.
-            timeout: seconds for one whole call.
+            timeout: seconds for one whole call; None: 60.
             service: the C name of the service, "yolo_detection".
             default_host: of the service's header.
             client_file: the client's `__file__`.
         """
         self._prefix = f"axon_{service}_"
-        self._host = (host or configured_host(service, client_file) or default_host).rstrip("/")
-        self._timeout = timeout
-        self._service = Service(self._host, timeout)
+        self._service = Service(host or configured_host(service, client_file) or default_host, timeout)
+        self._host, self._timeout = self._service.url, timeout
 
     @property
     def host(self) -> str:
@@ -187,7 +192,7 @@ class ServiceClient:
 
     @host.setter
     def host(self, host: str) -> None:
-        self._reopen(host.rstrip("/"), self._timeout)
+        self._reopen(host, self._timeout)
 
     @property
     def timeout(self) -> float | None:
@@ -200,7 +205,7 @@ class ServiceClient:
 
     def _reopen(self, host: str, timeout: float | None) -> None:
         before, self._service = self._service, Service(host, timeout)
-        self._host, self._timeout = host, timeout
+        self._host, self._timeout = self._service.url, timeout
         before.close()
 
     def health(self) -> dict[str, Any]:
@@ -208,8 +213,12 @@ class ServiceClient:
 
         Raises:
             AxonConnectionError: "Service unavailable at http://...": it is not running, or not there.
+            AxonProtocolError: what answers there is no service of the catalog: its reply is no JSON object.
         """
-        return self._service.health()  # type: ignore[no-any-return]
+        reply = self._service.health()
+        if not isinstance(reply, dict):
+            raise AxonProtocolError(f"reply of {self._host}/health is {reply!r:.80}, not a JSON object")
+        return reply
 
     def cancel(self) -> None:
         """Ends the call that another thread is waiting in with AxonCanceled."""

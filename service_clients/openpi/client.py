@@ -31,10 +31,11 @@ but a refused observation the session is over: make another client.
 from __future__ import annotations
 
 import logging
+import operator
 import time
 from typing import Any, Callable, Mapping
 
-from service_clients._axon import AxonServerError, AxonValueError, Policy
+from service_clients._axon import AxonServerError, AxonTypeError, AxonValueError, Policy
 
 _LOGGER = logging.getLogger(__name__)
 _LOG_EVERY = 5.0  # seconds, while the server is not up
@@ -59,8 +60,8 @@ class WebsocketClientPolicy:
             host: name or address ("0.0.0.0" is this machine), or a whole "ws://" or "wss://" URL.
             port: default that of the URL, or 8000 for a bare host.
             api_key: sent as "Authorization: Api-Key <api_key>".
-            connect_timeout: seconds until the metadata is here; math.inf waits for ever.
-            infer_timeout: seconds for one round trip of infer(); likewise.
+            connect_timeout: seconds until the metadata is here; None: 10; math.inf waits for ever.
+            infer_timeout: seconds for one round trip of infer(); None: 60; likewise.
             ca_file: PEM of the authorities to trust for wss; default the system's.
 
         Raises:
@@ -122,6 +123,8 @@ class WebsocketClientPolicy:
 
 def _url(host: str, port: int | None) -> str:
     """The URL, or "host" or "host:port", that the C core takes."""
+    if not isinstance(host, str):
+        raise AxonTypeError(f"host is {host!r:.80}, not a str")
     scheme, separator, rest = host.rpartition("://")
     authority, slash, path = rest.partition("/")
     if not separator and authority.count(":") > 1 and not authority.startswith("["):
@@ -129,10 +132,19 @@ def _url(host: str, port: int | None) -> str:
     if port is not None:
         if ":" in authority.rpartition("]")[2]:
             raise AxonValueError(f"host {host!r} names a port already, and port is {port!r}")
-        if not 0 < int(port) < 65536:
-            raise AxonValueError(f"port is {port!r}, not 1 to 65535")
-        authority = f"{authority}:{int(port)}"
+        authority = f"{authority}:{_port(port)}"
     return f"{scheme}{separator}{authority}{slash}{path}"
+
+
+def _port(port: Any) -> int:
+    """The port as a number: openpi_client takes its digits too, as os.environ has them."""
+    is_digits = isinstance(port, str) and port.isdecimal()
+    if isinstance(port, bool) or not (is_digits or hasattr(port, "__index__")):
+        raise AxonTypeError(f"port is {port!r:.80}, not a whole number")
+    number = int(port) if is_digits else operator.index(port)
+    if not 0 < number < 65536:
+        raise AxonValueError(f"port is {number}, not 1 to 65535")
+    return number
 
 
 def _log_now_and_then(url: str) -> Callable[[], None]:

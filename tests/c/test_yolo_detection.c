@@ -16,15 +16,17 @@ static http_fake *fake;
 static axon_service *service;
 static axon_image *image;
 static axon_value *reply;
+static const char *answer_json;
 
 static bool answer(fake_peer *peer)
 {
-    return fake_json(peer, 200, found_json);
+    return fake_json(peer, 200, answer_json);
 }
 
 static int start(void **state)
 {
     (void)state;
+    answer_json = found_json;
     fake = fake_begin_plain(answer);
     assert_ok(axon_service_open(&service, fake->url, NULL, &err), &err);
     assert_ok(axon_image_open_bytes(gif, sizeof gif - 1, &image, &err), &err);
@@ -90,6 +92,24 @@ static void a_negative_conf_is_zero(void **state)
     assert_sent("{\"image\":\"R0lGODlhAQABAAAAADs=\",\"model\":\"yolov8n\",\"conf\":0.0}");
 }
 
+static void detections_that_are_no_list_are_the_services_fault(void **state)
+{
+    (void)state;
+    const axon_service_options as_text = {.size = sizeof as_text, .reply_form = AXON_REPLY_TEXT};
+    axon_service *texts;
+    assert_ok(axon_service_open(&texts, fake->url, &as_text, &err), &err);
+    static const char *const lies[] = {"{\"detections\": 5}", "{\"detections\": null}",
+                                       "{\"detections\": {\"a\": [1]}}", "{\"detections\":\"[]\"}"};
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        answer_json = lies[i];
+        assert_fails(axon_yolo_detection_detect(service, image, NULL, &reply, &err), AXON_EPROTOCOL, &err,
+                     "/detect: \"detections\" is no list");
+        assert_fails(axon_yolo_detection_detect(texts, image, NULL, &reply, &err), AXON_EPROTOCOL, &err,
+                     "/detect: \"detections\" is no list");
+    }
+    axon_service_close(texts);
+}
+
 static void wrong_arguments_are_refused_unsent(void **state)
 {
     (void)state;
@@ -126,6 +146,7 @@ int main(void)
         TEST(detect_full_sends_the_mask_fields_too_and_gives_everything),
         TEST(what_is_set_is_sent),
         TEST(a_negative_conf_is_zero),
+        TEST(detections_that_are_no_list_are_the_services_fault),
         TEST(wrong_arguments_are_refused_unsent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

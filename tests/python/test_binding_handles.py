@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -375,6 +377,16 @@ def test_the_child_of_a_fork_is_refused_and_the_parent_goes_on(
     assert run_script(FORK, "service", host, held).stdout == "fine\n"
     url = serve_policy(lambda request: request)
     assert run_script(FORK, "policy", url, held).stdout == "fine\n"
+
+
+# ---- copies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_connection_cannot_be_copied(copied: Callable[[Any], Any], host: str) -> None:
+    said = f"^{host}: a connection cannot be copied or pickled"
+    with Service(host) as service, pytest.raises(TypeError, match=said):
+        copied(service)
 
 
 # ---- many calls ----------------------------------------------------------------------------------

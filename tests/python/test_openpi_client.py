@@ -146,9 +146,11 @@ def test_many_observations_of_many_sizes_go_through_one_session(client: Websocke
         ("wss://robot/policy/v1", 443, "wss://robot:443/policy/v1"),
         ("ws://[::1]/", 9000, "ws://[::1]:9000/"),
         ("wsrobot", None, "wsrobot"),
+        ("robot", "9000", "robot:9000"),
+        ("robot", np.int64(9000), "robot:9000"),
     ],
 )
-def test_host_and_port_make_the_address(host: str, port: int | None, expected: str) -> None:
+def test_host_and_port_make_the_address(host: str, port: Any, expected: str) -> None:
     assert _url(host, port) == expected
 
 
@@ -161,9 +163,14 @@ def test_host_and_port_make_the_address(host: str, port: int | None, expected: s
         ("robot", 70000, "port is 70000, not 1 to 65535"),
         ("http://robot", None, "http://robot"),
         ("", None, "URL"),
+        (None, 9000, "host is None, not a str"),
+        (b"robot", 9000, "host is b'robot', not a str"),
+        ("robot", True, "port is True, not a whole number"),
+        ("robot", 9000.5, r"port is 9000\.5, not a whole number"),
+        ("robot", " 80", "port is ' 80', not a whole number"),
     ],
 )
-def test_an_address_that_cannot_be_is_refused(host: str, port: int | None, said: str) -> None:
+def test_an_address_that_cannot_be_is_refused(host: Any, port: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         WebsocketClientPolicy(host, port, connect_timeout=20)
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from support import RunScript, Serve
 
 import service_clients.yolo_detection.client
-from service_clients._axon import AxonServerError, AxonTypeError, AxonValueError, Service
+from service_clients._axon import AxonProtocolError, AxonServerError, AxonTypeError, AxonValueError, Service
 from service_clients.yolo_detection.client import YOLOClient
 
 RGB = np.random.default_rng(7).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -63,6 +63,8 @@ class Recorder:
         self.app.post("/detect")(self.detect)
         self.app.post("/echo")(self.echo)
         self.app.get("/raw")(self.raw)
+        self.app.get("/page/health")(lambda: Response("<html>", media_type="text/html"))
+        self.app.post("/page/detect")(lambda: {"detections": {"count": 1}})
 
     async def detect(self, request: Request, wanted: DetectRequest) -> Any:
         self.requests += 1
@@ -354,6 +356,16 @@ def test_a_closed_client_says_so(host: str) -> None:
 def test_a_host_that_cannot_be_is_refused(url: Any) -> None:
     with pytest.raises(ValueError, match=r"url|URL|http"):
         Service(url)
+    if url != "":  # which asks for the usual host
+        with pytest.raises(ValueError, match="url"):
+            YOLOClient(url)
+
+
+def test_a_host_that_is_refused_leaves_the_client_as_it_was(client: YOLOClient, host: str) -> None:
+    with pytest.raises(ValueError, match="url is 5, not a str"):
+        client.host = 5  # type: ignore[assignment]
+    assert client.host == host
+    assert client.health() == {"status": "ok"}
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), True, "60"])
@@ -384,6 +396,18 @@ def test_a_reply_that_is_no_json_is_the_services_fault(
 ) -> None:
     with pytest.raises(RuntimeError, match=f"^reply of {host}: not JSON"):
         client._get(f"/raw?hex={body.hex()}&times={times}")
+
+
+def test_what_answers_health_with_no_json_object_is_no_service(host: str) -> None:
+    said = f"^reply of {host}/page/health is b'<html>', not a JSON object"
+    with YOLOClient(f"{host}/page") as client, pytest.raises(AxonProtocolError, match=said):
+        client.health()
+
+
+def test_detections_that_are_no_list_are_the_services_fault(host: str) -> None:
+    said = f'^reply of {host}/page/detect: "detections" is no list'
+    with YOLOClient(f"{host}/page") as client, pytest.raises(AxonProtocolError, match=said):
+        client.detect(JPEG)
 
 
 # ---- for those who extend it ---------------------------------------------------------------------
