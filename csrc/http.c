@@ -31,7 +31,9 @@ enum {
     MAX_HEADER_BYTES = 64 * 1024, /* of one reply, all its header lines together */
     MAX_REDIRECTS = 5,
     TRUSTED_BYTES = 1024 * 1024, /* memory that a Content-Length alone can claim */
-    SEND_BYTES = 1024 * 1024,    /* of a body, produced and sent at a time; touched as far as a body goes */
+    /* Of a body, produced and sent at a time. libcurl frees this between a large reply and the arrays made of it: were
+     * it large, malloc would give the heap's end back after every call, and the next call would fault it in again. */
+    SEND_BYTES = 256 * 1024,
     RECEIVE_BYTES = 256 * 1024,
     MAX_SOCKETS = 4 /* two address families tried at once, and an old connection being replaced */
 };

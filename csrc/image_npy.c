@@ -325,6 +325,7 @@ axon_status axi_npy_value(const char *base64, size_t length, const char *subject
         return axi_no_memory(err, sizeof *made);
     }
     made->type = AXON_ARRAY;
+    made->flags |= AXI_IS_WHOLE;
     made->as.array = &whole->array;
     *value = made;
     return AXON_OK;

@@ -472,6 +472,15 @@ axon_status axon_value_as_array(const axon_value *value, const axon_array **arra
     return AXON_OK;
 }
 
+axon_array *axi_value_take_array(axon_value *node)
+{
+    if (node->type != AXON_ARRAY || !(node->flags & AXI_IS_WHOLE)) return NULL;
+    axon_array *array = node->as.array;
+    node->type = AXON_NIL;
+    node->flags &= (uint8_t)~AXI_IS_WHOLE;
+    return array;
+}
+
 axon_status axon_value_as_floats(const axon_value *list, double *numbers)
 {
     size_t count = axon_value_count(list);

@@ -12,7 +12,8 @@ enum {
     AXI_OWNS_DATA = 1,    /* as.bytes.data is freed with the node */
     AXI_OWNS_KEY = 2,     /* key is freed with the node */
     AXI_OWNS_MESSAGE = 4, /* the root of a received tree: frees the message that the leaves point into */
-    AXI_KEY_IS_BYTES = 8  /* the peer sent the key as msgpack bin */
+    AXI_KEY_IS_BYTES = 8, /* the peer sent the key as msgpack bin */
+    AXI_IS_WHOLE = 16     /* an array's elements lie in one piece of memory with as.array */
 };
 
 /* Children lie in the container's array by value, so a tree of n containers is n allocations.
@@ -52,6 +53,10 @@ void axi_value_clear(axon_value *node);
 
 /* Takes the child that axon_value_get() finds, if any, out of a map. */
 void axi_value_remove(axon_value *map, const char *key);
+
+/* Takes an array that is whole out of its node, which is nil afterwards: the caller's, to be freed. NULL when the
+ * node is anything else; it is left alone then. */
+axon_array *axi_value_take_array(axon_value *node);
 
 /* Moves `node` onto the heap as the root of a received tree, which from then on owns `message`. NULL when
  * memory ran out: nothing has moved then. */

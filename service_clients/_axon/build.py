@@ -82,6 +82,17 @@ static size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room,
     return at;
 }
 
+/* A large array that can outlive its tree, without a copy: the caller's, to be freed; NULL when this one cannot, or
+ * is so small that a copy is cheaper. */
+static axon_array *axb_take_array(const axon_value *value)
+{
+    const axon_array *array = NULL;
+    int64_t elements = axon_value_as_array(value, &array) == AXON_OK;
+    for (int32_t i = 0; elements > 0 && i < array->ndim; i++)
+        elements *= array->shape[i];
+    return elements < 65536 ? NULL : axi_value_take_array((axon_value *)(uintptr_t)value);
+}
+
 /* Python 3.8 does not export it by itself under -fvisibility=hidden. */
 __attribute__((visibility("default"))) PyObject *PyInit__native(void);
 """
@@ -108,6 +119,7 @@ extern "Python" int32_t axb_look_up(void *user);
 void axb_watch_thread(int32_t watch);
 void axb_install(void);
 size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room, size_t at);
+axon_array *axb_take_array(const axon_value *value);
 """
 
 
@@ -176,7 +188,7 @@ def builder() -> FFI:
     includes = "".join(f"#include <{header[len('include/') :]}>\n" for header in headers())
     ffi.set_source(
         "service_clients._axon._native",
-        f"#include <unistd.h>\n{includes}#include <stdbool.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
+        f"#include <unistd.h>\n#include <stdbool.h>\n{includes}#include <value_internal.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
         sources=[] if archive else sorted(glob("csrc/*.c") + glob("csrc/services/*.c")),
         depends=[archive] if archive else headers() + sorted(glob("csrc/**/*.h", recursive=True)),
         extra_objects=[archive] if archive else [],

@@ -11,6 +11,7 @@ In: the same kinds as fresh objects of the caller's own; arrays are writable. nu
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List
@@ -455,7 +456,18 @@ def _read_json(node: Any, _row: Iterator[Any]) -> Any:
 
 
 def _read_array(node: Any, _row: Iterator[Any]) -> numpy.ndarray[Any, Any]:
-    return array_of(node.array)
+    whole = lib.axb_take_array(node.value)
+    return _view_of(whole) if whole else array_of(node.array)
+
+
+def _view_of(array: Any) -> numpy.ndarray[Any, Any]:
+    """The array that was taken out of its tree, where it lies; the memory goes when nobody looks at it any more."""
+    memory = ffi.gc(ffi.cast("char *", array), lib.axon_free)
+    dtype = _dtypes.get(array.dtype) or _dtype(array)
+    shape = ffi.unpack(array.shape, array.ndim)
+    begin = ffi.cast("char *", array.data) - memory
+    buffer = ffi.buffer(memory, begin + math.prod(shape) * dtype.itemsize)
+    return _numpy().ndarray(shape, dtype, buffer, begin)  # type: ignore[no-any-return]
 
 
 def array_of(array: Any) -> numpy.ndarray[Any, Any]:

@@ -1,4 +1,6 @@
 /* The services of the catalog: what each function sends, and what it hands over of the reply. */
+#include "value_internal.h"
+
 #include "checks.h"
 
 #include <axon/services/foundation_stereo.h>
@@ -223,6 +225,22 @@ static void assert_zero_to_five(const char *key)
         assert_true(numbers[i] == (float)i);
 }
 
+static void an_array_outlives_its_reply(void **state)
+{
+    (void)state;
+    answer_text = "{\"height\": 2, \"disparity\": \"" NPY_C "\", \"depth\": null}";
+    assert_ok(axon_foundation_stereo_depth(service, image, image, 382.5, 0.055, NULL, &reply, &err), &err);
+    axon_value *node = (axon_value *)(uintptr_t)axon_value_get(reply, "disparity");
+    axon_array *taken = axi_value_take_array(node);
+    assert_non_null(taken);
+    assert_int_equal(axon_value_type(node), AXON_NIL);
+    assert_null(axi_value_take_array(node));
+    axon_value_free(reply);
+    reply = NULL;
+    assert_true(((const float *)taken->data)[5] == 5.0F);
+    free(taken);
+}
+
 static void stereo_gives_arrays_and_bytes(void **state)
 {
     (void)state;
@@ -410,6 +428,7 @@ int main(void)
         TEST(graspgen_sends_the_defaults_and_gives_the_list),
         TEST(graspgen_sends_mask_and_camera_when_they_are_given),
         TEST(graspgen_sends_pixels_as_npy),
+        TEST(an_array_outlives_its_reply),
         TEST(graspgen_refuses_what_cannot_be),
         TEST(stereo_gives_arrays_and_bytes),
         TEST(stereo_leaves_out_what_is_null),

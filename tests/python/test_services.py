@@ -75,7 +75,10 @@ def test_sam2_finds_and_draws(apps: dict[str, FastAPI], hosts: dict[str, str], t
         assert (contracts.picture(sent["image"], "image")[:, :, ::-1] == RGB).all()  # arrays are RGB here
         client.detect(RGB, ["red cup"], color="bgr")
         assert (contracts.picture(dumped(apps["grounded_sam2"])["image"], "image") == RGB).all()
-        assert client.detect_full(JPEG, ("cup",), mask_format="rle")["detections"][0]["mask"]["size"] == [24, 32]
+        assert client.detect_full(JPEG, ("cup",), mask_format="rle")["detections"][0]["mask"]["size"] == [
+            24,
+            32,
+        ]
         drawn = client.visualize(RGB, ["cup"], fmt="png", save_path=tmp_path / "drawn.png", as_numpy=True)
         assert (drawn == RGB).all() and drawn.flags.writeable
         assert (np.asarray(cv2.imread(str(tmp_path / "drawn.png")))[:, :, ::-1] == RGB).all()
@@ -100,7 +103,9 @@ def test_graspgen_takes_depth_in_every_form(
 def test_graspgen_sends_mask_camera_and_range(apps: dict[str, FastAPI], hosts: dict[str, str]) -> None:
     with new_client("graspgen", hosts) as client:
         mask = np.zeros((24, 32), np.uint8)
-        reply = client.generate_full(DEPTH, mask, np.diag([600.0, 600, 1]), z_range=[0.0, 2.0], depth_scale=0.002)
+        reply = client.generate_full(
+            DEPTH, mask, np.diag([600.0, 600, 1]), z_range=[0.0, 2.0], depth_scale=0.002
+        )
         assert reply["num_grasps"] == 10
         sent = dumped(apps["graspgen"])
         assert sent["camera_matrix"] == [[600, 0, 0], [0, 600, 0], [0, 0, 1]]
@@ -142,6 +147,16 @@ def test_stereo_gives_arrays(apps: dict[str, FastAPI], hosts: dict[str, str]) ->
         assert np.array_equal(result["depth"], (382.5 * 0.055 / expected).astype(np.float32))
         assert result["depth"].flags.writeable and result["depth"].flags.owndata
         assert result["vis"].startswith(b"\x89PNG") and result["height"] == 24
+
+        large = np.zeros((300, 400, 3), np.uint8)
+        first = client.depth(large, large, 382.5, 0.055)
+        second = client.depth(large, large, 382.5, 0.055)
+        expected = np.arange(1, 300 * 400 + 1, dtype=np.float32).reshape(300, 400)
+        second["disparity"] += 1
+        assert np.array_equal(first["disparity"], expected) and np.array_equal(
+            second["disparity"], expected + 1
+        )
+
         result = client.depth_from_realsense(JPEG, JPEG, return_disparity=False, valid_iters=8)
         assert "disparity" not in result and "vis" not in result and result["depth"].shape == (24, 32)
         sent = dumped(apps["foundation_stereo"])
