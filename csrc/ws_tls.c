@@ -130,10 +130,10 @@ static void note_error(axi_tls *tls)
     snprintf(tls->fault, sizeof tls->fault, "TLS handshake failed: %s", reason ? reason : "unknown reason");
 }
 
-static void watch(const SSL *const_ssl, int where, int value)
+/* OpenSSL hands the session over as constant. It is changed at the start alone, when nothing was written yet. */
+static void watch(const SSL *constant, int where, int value)
 {
-    SSL *ssl =
-        (SSL *)(uintptr_t)const_ssl; /* at the start, as OpenSSL's own applications do, it may be changed */
+    SSL *ssl = (SSL *)(uintptr_t)constant;
     axi_tls *tls = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), handle_index);
     if ((where & SSL_CB_HANDSHAKE_START) && !tls->is_up) {
         take_over_socket(tls, ssl);
