@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import http.client
 import io
 import json
 import math
@@ -45,6 +46,8 @@ __all__ = ["Policy", "Service", "ServiceClient", "deliver_picture", "explicit", 
 __version__ = "0 (no native core)"
 
 _MAX_REPLY = 256 << 20
+# How JPEG, PNG, .npy, WebP, BMP, TIFF and GIF files begin.
+_PICTURE_FILES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"\x93NUMPY", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"GIF8")
 _LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _Client = TypeVar("_Client", bound="ServiceClient")
 
@@ -85,12 +88,14 @@ class Policy:
 
 def _picture(image: Any, name: str, color: str | None, as_npy: bool) -> str:
     """A picture, in any form that the clients take, as base64 of a picture file."""
+    if color not in (None, "rgb", "bgr"):
+        raise AxonValueError(f'color is {color!r}, not "rgb" or "bgr"')
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _base64(bytes(image))
+        return _base64(_file_bytes(bytes(image), name))
     if isinstance(image, str) and not os.path.exists(image):
         return _checked_base64(image, name)
     if isinstance(image, (str, os.PathLike)):
-        return _base64(_file(image, name))
+        return _base64(_file_bytes(_file(image, name), name))
     if hasattr(image, "save") and hasattr(image, "mode"):
         file = io.BytesIO()
         image.save(file, "PNG")
@@ -100,6 +105,12 @@ def _picture(image: Any, name: str, color: str | None, as_npy: bool) -> str:
     raise AxonTypeError(
         f"{name}: {type(image).__name__} is no picture; give file bytes, a path, base64 text, an array or a PIL image"
     )
+
+
+def _file_bytes(data: bytes, name: str) -> bytes:
+    if not data.startswith(_PICTURE_FILES):
+        raise AxonValueError(f"{name}: not a picture: begins with {data[:8].hex(' ') or 'nothing'}")
+    return data
 
 
 def _base64(data: bytes) -> str:
@@ -123,7 +134,7 @@ def _checked_base64(text: str, name: str) -> str:
         data = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
     except (binascii.Error, ValueError):
         data = b""
-    if len(data) < 8:
+    if not data.startswith(_PICTURE_FILES):
         raise AxonFileNotFound(f"{name}: {text[:40]!r} is neither a file nor base64 of a picture")
     return _base64(data)
 
@@ -159,7 +170,10 @@ def _png(array: numpy.ndarray[Any, Any], channels: int) -> bytes:
     form = {1: 0, 3: 2, 4: 6}[channels]
     head = struct.pack(">IIBBBBB", width, height, 8 * array.dtype.itemsize, form, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows, 1))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -206,13 +220,24 @@ class Service:
     """An HTTP service; a connection for each call."""
 
     def __init__(self, url: str, timeout: float | None = None, **_options: Any) -> None:
+        if not isinstance(url, str):
+            raise AxonTypeError(f"url is {url!r:.80}, not a str")
         if not url.startswith(("http://", "https://")):
             raise AxonValueError(f"{url!r} is no URL of a service; write http://host:port")
+        if not all("!" <= character <= "~" for character in url):
+            raise AxonValueError(f"url {url!r}: a space, control or non-ASCII character")
         self._url = url.rstrip("/")
+        if isinstance(timeout, (bool, str, bytes)):
+            raise AxonTypeError(f"timeout is {timeout!r:.80}, not a number of seconds")
         self._timeout = 60.0 if timeout is None else float(timeout)
         if not self._timeout > 0:
             raise AxonValueError(f"timeout is {timeout}, not a positive number of seconds")
         self._is_closed = False
+
+    @property
+    def url(self) -> str:
+        """The URL as it was given, without a trailing slash."""
+        return self._url
 
     def get(self, path: str) -> Any:
         """GET `path`: the JSON of the reply, bytes of a reply that is not JSON, None of an empty one."""
@@ -254,6 +279,8 @@ class Service:
             raise failure from None
         except OSError as error:
             raise self._unavailable(error) from None
+        except http.client.HTTPException as error:
+            raise AxonProtocolError(f"{self._url}{path}: no proper HTTP: {error!r:.200}") from None
 
     def _opener(self) -> Any:
         """Loopback and private addresses are not asked for through a proxy."""
@@ -264,7 +291,9 @@ class Service:
     def _unavailable(self, error: OSError) -> AxonError:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError) or "timed out" in str(reason):
-            return AxonTimeout(f"Service unavailable at {self._url}: no answer after {self._timeout:g} s (timeout)")
+            return AxonTimeout(
+                f"Service unavailable at {self._url}: no answer after {self._timeout:g} s (timeout)"
+            )
         text = "connection refused" if isinstance(reason, ConnectionRefusedError) else str(reason)
         return AxonConnectionError(f"Service unavailable at {self._url}: {text}")
 
@@ -272,6 +301,8 @@ class Service:
         data: bytes = reply.read(_MAX_REPLY + 1)
         if len(data) > _MAX_REPLY:
             raise AxonTooBig(f"reply of {self._url}{path} is longer than {_MAX_REPLY} bytes")
+        if reply.length:
+            raise ConnectionError(f"connection lost in mid-reply, {reply.length} bytes short")
         if not data:
             return None
         if "json" not in reply.headers.get("Content-Type", ""):
@@ -293,13 +324,16 @@ class ServiceClient:
     def __init__(
         self, host: str | None, timeout: float | None, *, service: str, default_host: str, client_file: str
     ) -> None:
-        self.host = (host or configured_host(service, client_file) or default_host).rstrip("/")
+        self.host = Service(host or configured_host(service, client_file) or default_host, timeout).url
         self.timeout = timeout
         self._is_closed = False
 
     def health(self) -> dict[str, Any]:
         """What the service says of itself."""
-        return self._get("/health")  # type: ignore[no-any-return]
+        reply = self._get("/health")
+        if not isinstance(reply, dict):
+            raise AxonProtocolError(f"reply of {self.host}/health is {reply!r:.80}, not a JSON object")
+        return reply
 
     def cancel(self) -> None:
         """Does nothing: urllib's calls cannot be ended from outside."""
@@ -339,7 +373,7 @@ class ServiceClient:
         pictures = {name for name in arguments if name == "image" or name.endswith("_image")} | {"mask"}
         body: dict[str, Any] = {}
         for name, value in {**arguments, **options}.items():
-            if value is None:
+            if value is None and name not in arguments:
                 continue
             if name in pictures:
                 value = _picture(value, name, color, name in wire.get("npy", ()))
@@ -355,6 +389,8 @@ class ServiceClient:
         if member is not None:
             if not isinstance(reply, dict) or member not in reply:
                 raise AxonProtocolError(f'reply of {self.host}{path} has no member "{member}"')
+            if not isinstance(reply[member], list):
+                raise AxonProtocolError(f'reply of {self.host}{path}: "{member}" is no list')
             return reply[member]
         for words, decode in (("arrays", _array), ("bytes", base64.b64decode)):
             for name in wire.get(words, ()):
@@ -374,7 +410,9 @@ def _plain(value: Any, name: str, wire: Mapping[str, Any]) -> Any:
     if fields is not None:
         if isinstance(value, Mapping):
             if set(value) != set(fields):
-                raise AxonValueError(f"{name}: its keys must be {', '.join(fields)}, not {', '.join(map(str, value))}")
+                raise AxonValueError(
+                    f"{name}: its keys must be {', '.join(fields)}, not {', '.join(map(str, value))}"
+                )
             value = [value[field] for field in fields]
         return dict(zip(fields, flat_numbers(value, len(fields), f"{name} ({', '.join(fields)})")))
     columns = wire.get("rows", {}).get(name)
