@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import functools
 import json
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Mapping, TypeVar
@@ -294,6 +295,7 @@ def _as_arguments(
     return [struct_of(kind.item, value, name)]
 
 
-def _pictures_of(struct: Any) -> set[str]:
+@functools.lru_cache(maxsize=None)
+def _pictures_of(struct: Any) -> frozenset[str]:
     """The members of an options struct that are pictures."""
-    return {name for name, member in struct.fields if member.type.cname == "struct axon_image *"}
+    return frozenset(name for name, member in struct.fields if member.type.cname == "struct axon_image *")
