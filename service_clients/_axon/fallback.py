@@ -1,8 +1,8 @@
 """HTTP services without the native core: slower, on urllib, and nothing else.
 
 Used where the core cannot be loaded: no wheel for this processor, no cffi. Perception goes on, with a warning;
-policies say what is missing. The results are those of the core; what the core would refuse before it is sent is
-here left to the service to refuse. A sandbox that blocks urllib blocks this as well.
+policies say what is missing. The results are those of the core. What is no picture, URL or timeout is refused
+before it is sent, as there; options out of their range are left to the service to refuse. A sandbox that blocks urllib blocks this as well.
 """
 
 from __future__ import annotations
