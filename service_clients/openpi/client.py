@@ -31,7 +31,6 @@ but a refused observation the session is over: make another client.
 from __future__ import annotations
 
 import logging
-import operator
 import time
 from typing import Any, Callable, Mapping
 
@@ -141,7 +140,7 @@ def _port(port: Any) -> int:
     is_digits = isinstance(port, str) and port.isdecimal()
     if isinstance(port, bool) or not (is_digits or hasattr(port, "__index__")):
         raise AxonTypeError(f"port is {port!r:.80}, not a whole number")
-    number = int(port) if is_digits else operator.index(port)
+    number = int(port) if is_digits else port.__index__()
     if not 0 < number < 65536:
         raise AxonValueError(f"port is {number}, not 1 to 65535")
     return number
