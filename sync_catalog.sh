@@ -432,8 +432,10 @@ class Fetcher:
         requests = [self._request(number, fetch) for number, fetch in fetches.items()]
         largest = max(fetch.limit for fetch in fetches.values())
         done = subprocess.run(
-            ["curl", "-q", "--silent", "--parallel", "--parallel-immediate"]
-            + ["--parallel-max", str(self._jobs), "--config", "-"],
+            [
+                *("curl", "-q", "--silent", "--parallel", "--parallel-immediate"),
+                *("--parallel-max", str(self._jobs), "--config", "-"),
+            ],
             input="next\n".join(requests).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
