@@ -76,10 +76,10 @@ Policy("127.0.0.1:" + sys.argv[2], connect_timeout=600)
 """,
 }
 PRELUDE = """
-import signal, sys, threading, time
+import os, signal, sys, threading, time
 def tell_when_waiting():
     time.sleep(0.5)
-    print("waiting", flush=True)
+    os.write(1, b"waiting\\n")  # print() would hold stdout's lock, which the interpreter may want to end
 threading.Thread(target=tell_when_waiting, daemon=True).start()
 """
 
