@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from service_clients._axon.base_policy import BasePolicy
 from service_clients._axon.errors import (
     AxonAuthError,
     AxonCanceled,
@@ -63,6 +64,7 @@ __all__ = [
     "AxonTooBig",
     "AxonTypeError",
     "AxonValueError",
+    "BasePolicy",
     "Policy",
     "Service",
     "ServiceClient",
