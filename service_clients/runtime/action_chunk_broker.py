@@ -1,0 +1,116 @@
+"""Chunks of actions, handed out one at a time."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, Mapping
+
+import numpy as np
+
+from service_clients.runtime.base_policy import BasePolicy, act_of
+
+__all__ = ["ActionChunkBroker"]
+
+_ACTION_KEYS = ("actions", "action")
+
+
+class ActionChunkBroker(BasePolicy):
+    """A policy that asks another one for a chunk of actions and hands them out one by one.
+
+    The steps of a chunk are the first dimension of its `actions` (or `action`). Of the other arrays in the reply,
+    those whose first dimension is as long are chunks too; what is not (a state, an image, a timing) is given
+    with every step, whole. The inner policy is asked again when `action_horizon` steps have been handed out.
+    """
+
+    def __init__(self, policy: Any, action_horizon: int) -> None:
+        """
+        Args:
+            policy: anything with `infer` or `step`.
+            action_horizon: how many steps of each chunk are used; a chunk may have more.
+
+        Raises:
+            ValueError: action_horizon is below 1.
+            TypeError: policy has neither `infer` nor `step`.
+        """
+        if action_horizon < 1:
+            raise ValueError(f"action_horizon is {action_horizon}, not 1 or more")
+        act_of(policy)
+        self._policy = policy
+        self._action_horizon = action_horizon
+        self._cur_step = 0
+        self._steps = 0
+        self._last_results: dict[str, Any] | None = None
+
+    def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
+        """The next action.
+
+        Args:
+            obs: goes to the inner policy when a new chunk is due, and is not looked at otherwise.
+
+        Returns:
+            The reply's structure with one step of each chunk: `actions` (dim,) of (horizon, dim). Steps are
+            copies: writable, and the caller's own.
+
+        Raises:
+            ValueError: the chunk has fewer steps than action_horizon, or the reply holds no chunk.
+        """
+        if self._last_results is None:
+            results = act_of(self._policy)(obs)
+            self._steps = _count_steps(results, self._action_horizon)
+            self._last_results = results
+            self._cur_step = 0
+        step = _slice(self._last_results, self._steps, self._cur_step)
+        self._cur_step += 1
+        if self._cur_step >= self._action_horizon:
+            self._last_results = None
+        return step  # type: ignore[no-any-return]
+
+    def reset(self, payload: Any = None) -> None:
+        """Forgets the rest of the chunk, and resets the inner policy, with the payload if there is one."""
+        self._last_results = None
+        self._cur_step = 0
+        reset = getattr(self._policy, "reset", None)
+        if reset is not None:
+            reset(payload) if payload else reset()
+
+
+def _arrays(value: Any) -> Iterator[np.ndarray[Any, Any]]:
+    """Every array that has a first dimension."""
+    if isinstance(value, np.ndarray):
+        if value.ndim:
+            yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for child in value.values() if isinstance(value, Mapping) else value:
+            yield from _arrays(child)
+
+
+def _count_steps(results: Any, horizon: int) -> int:
+    """How many steps the chunks of a reply have, which is at least `horizon`."""
+    named = [results[key] for key in _ACTION_KEYS if isinstance(results, Mapping) and key in results]
+    lengths = {len(array) for array in _arrays(named)} or {len(array) for array in _arrays(results)}
+    if len(lengths) > 1 and horizon in lengths:
+        return horizon
+    if not lengths:
+        raise ValueError(
+            f"the policy's reply holds no chunk of actions to take {horizon} steps (action_horizon) of"
+        )
+    if max(lengths) < horizon:
+        raise ValueError(f"the policy's chunk has {max(lengths)} steps, and action_horizon is {horizon}")
+    if len(lengths) > 1:
+        raise ValueError(
+            f"the arrays of the policy's reply have {', '.join(map(str, sorted(lengths)))} steps, "
+            f"none of them action_horizon ({horizon}), and none is named actions"
+        )
+    return lengths.pop()
+
+
+def _slice(value: Any, steps: int, at: int) -> Any:
+    if isinstance(value, np.ndarray):
+        return value[at, ...].copy() if value.ndim and len(value) == steps else value
+    if isinstance(value, Mapping):
+        return {key: _slice(child, steps, at) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_slice(child, steps, at) for child in value]
+    if isinstance(value, tuple):
+        children = [_slice(child, steps, at) for child in value]
+        return type(value)(*children) if hasattr(value, "_fields") else tuple(children)
+    return value
