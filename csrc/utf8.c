@@ -68,6 +68,19 @@ bool axi_is_utf8(const void *data, size_t length)
     return true;
 }
 
+/* A second byte's range is cut short at one end only, so the lowest or the highest byte always fits. */
+bool axi_utf8_is_begun(const void *text, size_t length)
+{
+    static const uint8_t fillers[] = {0x80, 0xbf};
+    for (size_t i = 0; i < sizeof fillers; i++) {
+        uint8_t whole[4];
+        memset(whole, fillers[i], sizeof whole);
+        memcpy(whole, text, length < sizeof whole ? length : sizeof whole);
+        if (axi_utf8_decode(whole, sizeof whole, NULL) > length) return true;
+    }
+    return false;
+}
+
 size_t axi_utf8_cut(const char *text, size_t length)
 {
     for (size_t back = 1; back <= 3 && back <= length; back++) {

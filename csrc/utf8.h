@@ -15,6 +15,9 @@ size_t axi_utf8_encode(char text[4], uint32_t code);
 
 bool axi_is_utf8(const void *data, size_t length);
 
+/* True when bytes can be added to the 1 to 3 of `text` that make them one character. */
+bool axi_utf8_is_begun(const void *text, size_t length);
+
 /* The largest length up to `length` that does not end inside a character. */
 size_t axi_utf8_cut(const char *text, size_t length);
 

@@ -116,10 +116,24 @@ static axi_ws_event end_close(axi_ws_reader *reader)
     return AXI_WS_GOT_CLOSE;
 }
 
+/* Text is refused at its first wrong byte, not when all of it is here (RFC 6455, section 8.1). */
+static bool check_text(axi_ws_reader *reader)
+{
+    const uint8_t *text = reader->data + reader->checked;
+    size_t length = reader->length - reader->checked, whole = axi_utf8_cut((const char *)text, length);
+    if (!axi_is_utf8(text, whole)) return false;
+    reader->checked += whole;
+    return whole == length || axi_utf8_is_begun(text + whole, length - whole);
+}
+
+static axi_ws_event refuse_text(axi_ws_reader *reader)
+{
+    return fail(reader, AXON_EPROTOCOL, AXI_WS_BAD_DATA, "a text message that is not UTF-8");
+}
+
 static axi_ws_event end_message(axi_ws_reader *reader)
 {
-    if (reader->is_text && !axi_is_utf8(reader->data, reader->length))
-        return fail(reader, AXON_EPROTOCOL, AXI_WS_BAD_DATA, "a text message that is not UTF-8");
+    if (reader->is_text && reader->checked < reader->length) return refuse_text(reader);
     reader->in_message = false;
     return AXI_WS_GOT_MESSAGE;
 }
@@ -161,7 +175,7 @@ static axi_ws_event begin_data(axi_ws_reader *reader)
         return break_rule(reader, "a new message inside of another");
     if (opcode != AXI_WS_CONTINUATION) {
         reader->is_text = opcode == AXI_WS_TEXT;
-        reader->length = 0;
+        reader->length = reader->checked = 0;
         reader->in_message = true;
     }
     uint64_t limit = reader->max_message_bytes;
@@ -257,6 +271,7 @@ axi_ws_event axi_ws_reader_placed(axi_ws_reader *reader, size_t length)
 {
     reader->length += length;
     reader->left -= length;
+    if (reader->is_text && !check_text(reader)) return refuse_text(reader);
     return reader->left == 0 ? end_frame(reader) : AXI_WS_GOT_NOTHING;
 }
 

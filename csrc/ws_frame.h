@@ -55,6 +55,7 @@ typedef struct axi_ws_reader {
     uint8_t *data;
     size_t length;
     size_t capacity;
+    size_t checked; /* of a text: so much of it is UTF-8 */
     bool in_message;
     bool is_text;
 

@@ -604,6 +604,8 @@ static void every_character_is_utf8_and_nothing_else(void **state)
         assert_int_equal(axi_utf8_decode(text, size, &back), size);
         assert_int_equal(back, code);
         assert_int_equal(axi_utf8_decode(text, size - 1, NULL), 0);
+        for (size_t begun = 1; begun < size; begun++)
+            assert_true(axi_utf8_is_begun(text, begun));
     }
     static const char *const broken[] = {
         "\x80",         "\xc0\x80",         "\xc1\xbf",         "\xe0\x9f\xbf",     "\xed\xa0\x80",
@@ -611,6 +613,10 @@ static void every_character_is_utf8_and_nothing_else(void **state)
         "\xc3(",        "\xe2\x82"};
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++)
         assert_false(axi_is_utf8(broken[i], strlen(broken[i])));
+    static const char *const hopeless[] = {"\x80",     "\xc1",     "\xf5",     "\xff",  "\xe0\x9f",
+                                           "\xed\xa0", "\xf0\x8f", "\xf4\x90", "\xe2(", "\xe2\x82("};
+    for (size_t i = 0; i < sizeof hopeless / sizeof *hopeless; i++)
+        assert_false(axi_utf8_is_begun(hopeless[i], strlen(hopeless[i])));
 }
 
 static void a_broken_byte_is_found_wherever_it_is(void **state)

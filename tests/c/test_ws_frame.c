@@ -266,6 +266,23 @@ static void text_must_be_utf8(void **state)
     assert_fault("88 03 03e8 ff", AXON_EPROTOCOL, 1007, "UTF-8");
 }
 
+/* The rest of the frame, or of the message, has not come. */
+static void text_is_refused_at_its_first_wrong_byte(void **state)
+{
+    (void)state;
+    assert_fault("81 0a 61 ff", AXON_EPROTOCOL, 1007, "UTF-8");
+    assert_fault("81 0a f490", AXON_EPROTOCOL, 1007, "UTF-8"); /* above U+10FFFF, whatever follows */
+    assert_fault("81 0a eda0", AXON_EPROTOCOL, 1007, "UTF-8");
+    assert_fault("81 0a e09f", AXON_EPROTOCOL, 1007, "UTF-8"); /* longer than need be */
+    assert_fault("01 03 cebae1 00 01 41", AXON_EPROTOCOL, 1007, "UTF-8");
+    assert_story("01 03 cebae1 00 00 00 02 bdb9 80 01 61", 100, "t",
+                 "\xce\xba\xe1\xbd\xb9"
+                 "a");
+    assert_story("81 0a f48f", 100, "", NULL);
+    assert_story("81 0a ed9f", 100, "", NULL);
+    assert_story("81 0a e0a0", 100, "", NULL);
+}
+
 static void messages_have_a_limit(void **state)
 {
     (void)state;
@@ -323,6 +340,7 @@ int main(void)
         cmocka_unit_test(what_a_server_may_not_send_is_refused),
         cmocka_unit_test(lengths_and_codes_that_cannot_be_are_refused),
         cmocka_unit_test(text_must_be_utf8),
+        cmocka_unit_test(text_is_refused_at_its_first_wrong_byte),
         cmocka_unit_test(messages_have_a_limit),
         cmocka_unit_test(a_header_alone_claims_little_memory),
         cmocka_unit_test(noise_is_survived),
