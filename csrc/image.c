@@ -328,6 +328,19 @@ axon_status axi_check_size(const char *name, uint64_t width, uint64_t height, ax
     return AXON_OK;
 }
 
+axon_status axi_rows_place(const axi_pixels *pixels, axi_decoding how, uint8_t **rows, uint8_t **owned,
+                           axon_error *err)
+{
+    size_t bytes = axi_pixels_row_bytes(pixels) * pixels->height;
+    if (how.into && bytes != how.room)
+        return axi_fail(err, AXON_EPROTOCOL, "image: %zux%zu pixels make %zu bytes, not the %zu stated",
+                        pixels->width, pixels->height, bytes, how.room);
+    *rows = how.into;
+    if (how.into) return AXON_OK;
+    *rows = *owned = malloc(bytes);
+    return *rows ? AXON_OK : axi_no_memory(err, bytes);
+}
+
 /* Decodes a JPEG or PNG; `pixels->data` is the caller's. */
 static axon_status decode_file(const axon_image *image, axi_decoding how, axi_pixels *pixels,
                                axon_error *err)

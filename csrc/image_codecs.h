@@ -89,14 +89,20 @@ axon_status axi_npy_header(const axi_source *source, axi_header *header, const c
 typedef struct axi_decoding {
     bool bgr;
     bool keep_grey; /* 8-bit grey stays one channel */
+    uint8_t *into;  /* where the pixels go, if not into memory of their own; exactly `room` bytes: */
+    size_t room;    /* AXON_EPROTOCOL when the picture is another size */
 } axi_decoding;
 
 /* The decoders give packed pixels: uint8 of 3 channels, or grey of 8 or 16 bits. `pixels->data` is malloc'ed
- * and the caller's. */
+ * and the caller's, or `how.into`. */
 axon_status axi_png_decode(const void *data, size_t length, axi_decoding how, axi_pixels *pixels,
                            axon_error *err);
 axon_status axi_jpeg_decode(const void *data, size_t length, axi_decoding how, axi_pixels *pixels,
                             axon_error *err);
+
+/* Where a decoder puts its rows: `how.into`, or memory of its own in `*owned`. */
+axon_status axi_rows_place(const axi_pixels *pixels, axi_decoding how, uint8_t **rows, uint8_t **owned,
+                           axon_error *err);
 
 /* Before a decoder allocates: AXON_ETOOBIG when there are more pixels than AXI_MAX_PIXELS. */
 axon_status axi_check_size(const char *name, uint64_t width, uint64_t height, axon_error *err);

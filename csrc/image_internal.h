@@ -22,4 +22,9 @@ axon_status axi_image_for_body(const axon_image *image, axi_image_bytes *bytes, 
 axon_status axi_npy_value(const char *base64, size_t length, const char *subject, axon_value **value,
                           axon_error *err);
 
+/* The array in a .npy file, in any order and byte order, not copied: it points into `data`, which need not be
+ * aligned. AXON_EPROTOCOL when the file lies. */
+axon_status axi_npy_describe(const void *data, size_t length, const char *subject, axon_array *array,
+                             axon_error *err);
+
 #endif

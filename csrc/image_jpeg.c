@@ -173,6 +173,7 @@ typedef struct decoder {
     axi_decoding how;
     axi_pixels pixels;
     uint8_t *rows;
+    uint8_t *owned; /* the same, when they are to be freed */
 } decoder;
 
 static void on_progress(j_common_ptr common)
@@ -208,8 +209,8 @@ static void read_header(decoder *d)
 static void read_rows(decoder *d)
 {
     size_t row = axi_pixels_row_bytes(&d->pixels);
-    d->rows = malloc(row * d->pixels.height);
-    if (!d->rows) leave(&d->errors, axi_no_memory(d->errors.err, row * d->pixels.height));
+    axon_status status = axi_rows_place(&d->pixels, d->how, &d->rows, &d->owned, d->errors.err);
+    if (status != AXON_OK) leave(&d->errors, status);
     jpeg_start_decompress(&d->jpeg);
     while (d->jpeg.output_scanline < d->jpeg.output_height) {
         uint8_t *to = d->rows + d->jpeg.output_scanline * row;
@@ -241,7 +242,7 @@ axon_status axi_jpeg_decode(const void *data, size_t length, axi_decoding how, a
     bool good = run_decoder(&d);
     jpeg_destroy_decompress(&d.jpeg);
     if (!good) {
-        free(d.rows);
+        free(d.owned);
         return d.errors.status;
     }
     *pixels = d.pixels;

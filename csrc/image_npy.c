@@ -119,12 +119,12 @@ static bool take_number(literal *text, uint32_t *number)
 
 typedef struct npy {
     char descr[16];
-    uint32_t shape[3];
+    uint32_t shape[AXON_MAX_NDIM];
     size_t ndim;
     bool is_fortran;
 } npy;
 
-/* Up to three dimensions; more are no picture. A comma may end it. */
+/* A comma may end it. */
 static bool take_shape(literal *text, npy *found)
 {
     if (!take(text, '(')) return false;
@@ -132,7 +132,7 @@ static bool take_shape(literal *text, npy *found)
     while (!take(text, ')')) {
         if (found->ndim > 0 && !take(text, ',')) return false;
         if (found->ndim > 0 && take(text, ')')) break;
-        if (found->ndim == 3 || !take_number(text, &found->shape[found->ndim])) return false;
+        if (found->ndim == AXON_MAX_NDIM || !take_number(text, &found->shape[found->ndim])) return false;
         found->ndim++;
     }
     return true;
@@ -177,7 +177,7 @@ static axon_status check_npy(const npy *found, axi_header *header, const char *s
     uint32_t channels = found->ndim == 3 ? found->shape[2] : 1;
     if (size == 0)
         return axi_fail(err, AXON_EINVAL, "%s: .npy of dtype '%s' is no picture", subject, found->descr);
-    if (found->ndim < 2 || !found->shape[0] || !found->shape[1] ||
+    if (found->ndim < 2 || found->ndim > 3 || !found->shape[0] || !found->shape[1] ||
         (channels != 1 && channels != 3 && channels != 4))
         return axi_fail(
             err, AXON_EINVAL,
@@ -225,6 +225,54 @@ axon_status axi_npy_header(const axi_source *source, axi_header *header, const c
     return status ? status : check_npy(&found, header, subject, err);
 }
 
+/* ---- a whole array ------------------------------------------------------------------------- */
+
+/* Fills in dtype, shape and strides; AXON_EPROTOCOL when the file holds more or less than these say. */
+static axon_status describe(const void *file, size_t length, const npy *found, size_t data_at,
+                            const char *subject, axon_array *array, axon_error *err)
+{
+    axi_layout layout;
+    bool swapped;
+    *array = (axon_array){.ndim = (int32_t)found->ndim};
+    if (!axi_dtype_parse(found->descr, strlen(found->descr), &array->dtype, &array->itemsize, &swapped))
+        return axi_fail(err, AXON_EPROTOCOL, "%s: .npy of dtype '%s', which does not travel", subject,
+                        found->descr);
+    array->swapped = swapped;
+    array->data = (const uint8_t *)file + data_at;
+    for (size_t i = 0; i < found->ndim; i++)
+        array->shape[i] = found->shape[i];
+    if (axi_array_layout(array, &layout, subject, NULL, NULL) != AXON_OK)
+        return axi_fail(err, AXON_EPROTOCOL, "%s: .npy whose shape makes more than 2^63 bytes", subject);
+    if (data_at > length || layout.bytes != length - data_at)
+        return axi_fail(err, AXON_EPROTOCOL,
+                        "%s: .npy has %zu bytes of data where its header says %" PRIu64, subject,
+                        data_at < length ? length - data_at : 0, layout.bytes);
+    for (int64_t i = 0, step = layout.itemsize; found->is_fortran && layout.bytes && i < array->ndim; i++) {
+        array->strides[i] = step;
+        step *= array->shape[i];
+    }
+    return AXON_OK;
+}
+
+/* read_start(), of a file that is the peer's and not the caller's. */
+static axon_status read_peers(const axi_source *source, npy *found, size_t *data_at, const char *subject,
+                              axon_error *err)
+{
+    axon_error reason;
+    axon_status status = read_start(source, found, data_at, subject, &reason);
+    return status ? axi_fail(err, AXON_EPROTOCOL, "%s", reason.message) : AXON_OK;
+}
+
+axon_status axi_npy_describe(const void *data, size_t length, const char *subject, axon_array *array,
+                             axon_error *err)
+{
+    npy found = {.ndim = 0};
+    size_t data_at;
+    const axi_source source = {data, length, false};
+    axon_status status = read_peers(&source, &found, &data_at, subject, err);
+    return status ? status : describe(data, length, &found, data_at, subject, array, err);
+}
+
 /* ---- a whole array, from base64 -------------------------------------------------------------- */
 
 /* The description of an array and, in the same piece of memory, the file that it was in. */
@@ -233,34 +281,6 @@ typedef struct unpacked {
     size_t length;
     _Alignas(64) uint8_t file[];
 } unpacked;
-
-/* Fills in dtype, shape and strides; AXON_EPROTOCOL when the file holds more or less than these say. */
-static axon_status describe(unpacked *whole, const npy *found, size_t data_at, const char *subject,
-                            axon_error *err)
-{
-    axi_layout layout;
-    bool swapped;
-    axon_array *array = &whole->array;
-    if (!axi_dtype_parse(found->descr, strlen(found->descr), &array->dtype, &array->itemsize, &swapped))
-        return axi_fail(err, AXON_EPROTOCOL, "%s: .npy of dtype '%s', which does not travel", subject,
-                        found->descr);
-    array->ndim = (int32_t)found->ndim;
-    array->swapped = swapped;
-    array->data = whole->file + data_at;
-    for (size_t i = 0; i < found->ndim; i++)
-        array->shape[i] = found->shape[i];
-    axon_status status = axi_array_layout(array, &layout, subject, NULL, err);
-    if (status) return status;
-    if (data_at > whole->length || layout.bytes != whole->length - data_at)
-        return axi_fail(err, AXON_EPROTOCOL,
-                        "%s: .npy has %zu bytes of data where its header says %" PRIu64, subject,
-                        data_at < whole->length ? whole->length - data_at : 0, layout.bytes);
-    for (int64_t i = 0, step = layout.itemsize; found->is_fortran && i < array->ndim; i++) {
-        array->strides[i] = step;
-        step *= array->shape[i];
-    }
-    return AXON_OK;
-}
 
 /* Elements as readers expect them: in C order, in this machine's byte order, aligned. */
 static axon_status settle(unpacked **whole, axon_error *err)
@@ -292,18 +312,15 @@ static axon_status decode(const char *base64, size_t length, const char *subject
     npy found = {.ndim = 0};
     size_t data_at, wrong;
     const axi_source source = {base64, length, true};
-    axon_status status = read_start(&source, &found, &data_at, subject, err);
-    if (status) { /* the file is the peer's, not the caller's */
-        if (err) err->code = AXON_EPROTOCOL;
-        return AXON_EPROTOCOL;
-    }
+    axon_status status = read_peers(&source, &found, &data_at, subject, err);
+    if (status) return status;
     size_t room = axi_base64_decoded_length(base64, length);
     unpacked *made = malloc(sizeof *made + room);
     if (!made) return axi_no_memory(err, room);
-    memset(&made->array, 0, sizeof made->array);
     if (!axi_base64_decode(made->file, &made->length, base64, length, &wrong))
         status = axi_fail(err, AXON_EPROTOCOL, "%s is not base64 at %zu", subject, wrong);
-    if (status == AXON_OK) status = describe(made, &found, data_at, subject, err);
+    if (status == AXON_OK)
+        status = describe(made->file, made->length, &found, data_at, subject, &made->array, err);
     if (status == AXON_OK) status = settle(&made, err);
     if (status != AXON_OK) {
         free(made);

@@ -366,6 +366,7 @@ typedef struct decoder {
     size_t length;
     size_t at;
     uint8_t *rows;
+    uint8_t *owned; /* the same, when they are to be freed */
     axi_pixels pixels;
     axi_decoding how;
     bool out_of_memory;
@@ -454,8 +455,8 @@ static void read_rows(decoder *d)
     png_read_update_info(d->png, d->info);
     size_t row = axi_pixels_row_bytes(&d->pixels);
     if (png_get_rowbytes(d->png, d->info) != row) png_error(d->png, "its rows are of an unknown kind");
-    d->rows = malloc(row * d->pixels.height);
-    if (!d->rows) leave(d, axi_no_memory(d->err, row * d->pixels.height));
+    axon_status status = axi_rows_place(&d->pixels, d->how, &d->rows, &d->owned, d->err);
+    if (status != AXON_OK) leave(d, status);
     for (int pass = 0; pass < passes; pass++)
         for (size_t y = 0; y < d->pixels.height; y++)
             png_read_row(d->png, d->rows + y * row, NULL);
@@ -485,7 +486,7 @@ axon_status axi_png_decode(const void *data, size_t length, axi_decoding how, ax
     bool good = run(&d);
     png_destroy_read_struct(&d.png, &d.info, NULL);
     if (!good) {
-        free(d.rows);
+        free(d.owned);
         return d.status;
     }
     *pixels = d.pixels;

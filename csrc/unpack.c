@@ -6,7 +6,7 @@
  */
 #include "pack.h"
 
-#include "array.h"
+#include "unpack_marked.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,6 +18,7 @@ typedef struct {
     size_t at, length;
     uint64_t owed; /* values that open lists and maps still wait for; each is at least one byte */
     uint32_t nodes;
+    uint64_t picture_bytes; /* that decoding may still take */
     const char *subject;
     axon_error *err;
 } reader;
@@ -167,7 +168,13 @@ static axon_status make_children(reader *r, const header *h, axon_value *node, c
 }
 
 static axon_status read_value(reader *r, axon_value *node, const axi_path *path, int depth);
-static axon_status read_marked(reader *r, axon_value *map, const axi_path *path, size_t at);
+
+/* Turns a map with a marker into what it stands for. */
+static axon_status read_marked(reader *r, axon_value *map, const axi_path *path, size_t at)
+{
+    const axi_marked_place place = {.subject = r->subject, .path = path, .at = at, .err = r->err};
+    return axi_marked_read(map, &place, &r->picture_bytes);
+}
 
 static axon_status read_children(reader *r, axon_value *node, const axi_path *path, uint32_t count,
                                  int depth)
@@ -250,207 +257,17 @@ static axon_status read_value(reader *r, axon_value *node, const axi_path *path,
     return AXON_OK;
 }
 
-/* ---- arrays and scalars among the maps ----------------------------------------------------- */
-
-/* A map that stands for an array or a scalar, and the fields that it must have. */
-typedef struct {
-    reader *r;
-    const axi_path *path;
-    size_t at;
-    bool is_array;
-    const axon_value *data, *dtype, *shape;
-} marked;
-
-static axon_status lie(const marked *m, const char *name, const char *fact)
-{
-    char reason[160];
-    snprintf(reason, sizeof reason, "%s whose %s %s", m->is_array ? "an array" : "a scalar", name, fact);
-    return broken(m->r, m->path, m->at, reason);
-}
-
-static const axon_value *field(const axon_value *map, const char *name, bool is_bytes)
-{
-    size_t length = strlen(name);
-    for (size_t i = map->as.children.count; i-- > 0;) {
-        const axon_value *child = &map->as.children.items[i];
-        if (child->key_length == length && memcmp(child->key, name, length) == 0 &&
-            (child->flags & AXI_KEY_IS_BYTES) == (is_bytes ? AXI_KEY_IS_BYTES : 0))
-            return child;
-    }
-    return NULL;
-}
-
-static axon_status read_dtype(const marked *m, axon_array *array)
-{
-    bool swapped;
-    if (!m->dtype) return lie(m, "dtype", "is missing");
-    if (m->dtype->type != AXON_STRING) return lie(m, "dtype", "is not text");
-    const char *text = m->dtype->as.bytes.data;
-    size_t length = m->dtype->as.bytes.length;
-    if (!axi_dtype_parse(text, length, &array->dtype, &array->itemsize, &swapped)) {
-        char fact[96];
-        int shown = (int)axi_utf8_cut(text, length > 24 ? 24 : length);
-        snprintf(fact, sizeof fact, "is '%.*s', which is not a dtype that travels", shown, text);
-        return lie(m, "dtype", fact);
-    }
-    array->swapped = swapped;
-    return AXON_OK;
-}
-
-static axon_status read_shape(const marked *m, axon_array *array)
-{
-    char fact[96];
-    if (!m->shape) return lie(m, "shape", "is missing");
-    if (m->shape->type != AXON_LIST) return lie(m, "shape", "is not a list");
-    uint32_t ndim = m->shape->as.children.count;
-    if (ndim > AXON_MAX_NDIM) {
-        snprintf(fact, sizeof fact, "has %" PRIu32 " dimensions, more than 32 (AXON_MAX_NDIM)", ndim);
-        return lie(m, "shape", fact);
-    }
-    array->ndim = (int32_t)ndim;
-    for (uint32_t i = 0; i < ndim; i++) {
-        const axon_value *n = &m->shape->as.children.items[i];
-        if (n->type != AXON_INT || n->as.integer < 0) {
-            snprintf(fact, sizeof fact, "has a dimension %" PRIu32 " that is no number of elements", i);
-            return lie(m, "shape", fact);
-        }
-        array->shape[i] = n->as.integer;
-    }
-    return AXON_OK;
-}
-
-static axon_status check_data(const marked *m, axon_array *array)
-{
-    axi_layout layout;
-    axon_error reason;
-    char fact[128];
-    if (!m->data) return lie(m, "data", "is missing");
-    if (m->data->type != AXON_BYTES) return lie(m, "data", "is not bytes");
-    array->data = m->data->as.bytes.data;
-    if (axi_array_layout(array, &layout, "it", NULL, &reason) != AXON_OK)
-        return lie(m, "shape", "makes more than 2^63 bytes");
-    if (layout.bytes != m->data->as.bytes.length) {
-        snprintf(fact, sizeof fact, "has %zu bytes where shape and dtype make %" PRIu64,
-                 m->data->as.bytes.length, layout.bytes);
-        return lie(m, "data", fact);
-    }
-    return AXON_OK;
-}
-
-/* Any byte but 0 is true, so that C may read a bool array as one. */
-static void normalise_bools(uint8_t *bytes, size_t length)
-{
-    for (size_t i = 0; i < length; i++)
-        bytes[i] = bytes[i] != 0;
-}
-
-static bool are_characters(const uint8_t *text, size_t length)
-{
-    for (uint32_t code; length >= 4; text += 4, length -= 4) {
-        memcpy(&code, text, 4);
-        if (code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
-    }
-    return true;
-}
-
-/* Aligns the elements and turns their byte order, within the message. At most 7 bytes before the data are
- * overwritten: its own header, of 2 or more, and its key "data", of 5 or more, which nobody reads again,
- * since all children of the map go when the array has been read. */
-static axon_status settle_data(const marked *m, axon_array *array)
-{
-    size_t length = m->data->as.bytes.length, unit = axi_dtype_unit(array->dtype);
-    uint8_t *data = (uint8_t *)(uintptr_t)array->data;
-    size_t off = (uintptr_t)data % unit;
-    if (off) array->data = data = memmove(data - off, data, length);
-    if (array->swapped) axi_swap_bytes(data, length, unit);
-    array->swapped = 0;
-    if (array->dtype == AXON_BOOL8) normalise_bools(data, length);
-    if (array->dtype == AXON_FIXED_TEXT && !are_characters(data, length))
-        return lie(m, "data", "has text that is not Unicode");
-    return AXON_OK;
-}
-
-static axon_status read_array(const marked *m, axon_array *array)
-{
-    axon_status status = read_dtype(m, array);
-    if (status == AXON_OK) status = read_shape(m, array);
-    if (status == AXON_OK) status = check_data(m, array);
-    if (status == AXON_OK) status = settle_data(m, array);
-    return status;
-}
-
-static axon_status read_scalar(const marked *m, axon_array *array)
-{
-    axon_status status = read_dtype(m, array);
-    if (status != AXON_OK) return status;
-    array->swapped = 0; /* msgpack's own numbers have no order to turn */
-    if (!m->data) return lie(m, "data", "is missing");
-    if (!axi_element_write(array + 1, array->dtype, m->data))
-        return lie(m, "data", "does not fit its dtype");
-    array->data = array + 1;
-    return AXON_OK;
-}
-
-/* What the peers mark arrays with: {b"__ndarray__": true}, the same with a key of text, {"__type__":
- * "ndarray"}; and numbers: {b"__npgeneric__": true}. GR00T's .npy files and positronic's frames of JPEG stay
- * the maps that they are. */
-static axon_type marked_type(const axon_value *map, const axon_value **marker, bool *is_bytes)
-{
-    for (int i = 0; i < 2; i++) {
-        *is_bytes = i == 0;
-        if ((*marker = field(map, "__ndarray__", *is_bytes))) return AXON_ARRAY;
-        if ((*marker = field(map, "__npgeneric__", *is_bytes))) return AXON_SCALAR;
-    }
-    const axon_value *type = field(map, "__type__", false);
-    bool is_array = type && type->type == AXON_STRING && type->as.bytes.length == 7 &&
-                    memcmp(type->as.bytes.data, "ndarray", 7) == 0;
-    return is_array ? AXON_ARRAY : AXON_MAP;
-}
-
-static bool may_be_marked(const axon_value *map)
-{
-    for (uint32_t i = 0; i < map->as.children.count; i++) {
-        const axon_value *child = &map->as.children.items[i];
-        if (child->key_length >= 8 && memcmp(child->key, "__", 2) == 0) return true;
-    }
-    return false;
-}
-
-/* Turns a map with a marker into what it stands for. */
-static axon_status read_marked(reader *r, axon_value *map, const axi_path *path, size_t at)
-{
-    const axon_value *marker;
-    bool is_bytes;
-    if (!may_be_marked(map)) return AXON_OK;
-    axon_type type = marked_type(map, &marker, &is_bytes);
-    if (type == AXON_MAP) return AXON_OK;
-    const marked m = {.r = r,
-                      .path = path,
-                      .at = at,
-                      .is_array = type == AXON_ARRAY,
-                      .data = field(map, "data", is_bytes),
-                      .dtype = field(map, "dtype", is_bytes),
-                      .shape = field(map, "shape", is_bytes)};
-    if (marker && (marker->type != AXON_BOOL || !marker->as.integer))
-        return lie(&m, "marker", "is not true");
-    axon_array *array = calloc(1, sizeof *array + sizeof(uint64_t));
-    if (!array) return axi_no_memory(r->err, sizeof *array);
-    axon_status status = type == AXON_ARRAY ? read_array(&m, array) : read_scalar(&m, array);
-    if (status != AXON_OK) {
-        free(array);
-        return status;
-    }
-    axon_value fields = *map;
-    fields.key = NULL;
-    axi_value_clear(&fields);
-    map->type = (uint8_t)type;
-    map->as.array = array;
-    return AXON_OK;
-}
+/* ---- a whole message ----------------------------------------------------------------------- */
 
 axon_status axi_unpack(void *data, size_t length, const char *subject, axon_value **value, axon_error *err)
 {
-    reader r = {.data = data, .length = length, .owed = 1, .nodes = 1, .subject = subject, .err = err};
+    reader r = {.data = data,
+                .length = length,
+                .owed = 1,
+                .nodes = 1,
+                .picture_bytes = AXI_MAX_PICTURE_BYTES,
+                .subject = subject,
+                .err = err};
     axon_value node = {0};
     axon_status status = read_value(&r, &node, NULL, 0);
     if (status == AXON_OK && r.at != length) {
