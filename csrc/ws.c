@@ -73,7 +73,8 @@ static void end_if_dead(axi_ws *ws)
                    "connection lost: the server's machine acknowledged nothing for %d ms", limit_ms);
 }
 
-/* Done every 250 ms and after a signal, so that an interpreter can act on Ctrl-C. */
+/* Done every 250 ms and after a signal, so that an interpreter can act on Ctrl-C. It may take long: Python waits for
+ * its lock, which another thread may hold for a minute. The other thread answers pings meanwhile. */
 static axon_status look_up(axi_ws *ws, axon_error *err)
 {
     pthread_mutex_unlock(&ws->lock);
@@ -113,14 +114,12 @@ static axon_status enter(axi_ws *ws, axon_error *err)
         return axi_fail(err, AXON_EINVAL, "%s: the connection belongs to the parent of this process",
                         ws->name);
     pthread_mutex_lock(&ws->lock);
-    ws->in_call = true;
     ws->looked_up = axi_now();
     return AXON_OK;
 }
 
 static axon_status leave(axi_ws *ws, axon_status status)
 {
-    ws->in_call = false;
     pthread_mutex_unlock(&ws->lock);
     return status;
 }
@@ -191,7 +190,7 @@ axon_status axi_ws_look(axi_ws *ws, bool *waiting, axon_error *err)
 static void tick(axi_ws *ws)
 {
     if (pthread_mutex_trylock(&ws->lock) != 0) return; /* the caller is at work, and answers them himself */
-    if (!ws->in_call && ws->link) {
+    if (ws->link) {
         axi_ws_flush(ws);
         if (ws->link && axi_ws_has_room(ws)) axi_ws_read_some(ws, false);
         axi_ws_send_pong(ws);

@@ -32,7 +32,6 @@ struct axi_ws {
     axi_ws_url url;
     pid_t owner;
     pthread_mutex_t lock;
-    bool in_call;   /* the caller is at work, even while he lets go of the lock to ask for interrupts */
     axi_link *link; /* NULL when the connection is over */
 
     /* over */

@@ -504,7 +504,7 @@ static void pings_between_fragments_are_answered(void **state)
     }
 }
 
-static void ping_and_wait(ws_peer *peer)
+static void ping_three_times(ws_peer *peer)
 {
     ws_frame pong;
     for (long i = 1; i <= 3; i++) {
@@ -514,6 +514,11 @@ static void ping_and_wait(ws_peer *peer)
         free(pong.payload);
         if (is_same) ws_note(peer, 0, i);
     }
+}
+
+static void ping_and_wait(ws_peer *peer)
+{
+    ping_three_times(peer);
     ws_echo(peer);
 }
 
@@ -525,6 +530,40 @@ static void pings_are_answered_while_nobody_calls(void **state)
     assert_true(wait_until(fake, 0, 3));
     send_text(ws, "still here");
     assert_receives(ws, "still here");
+    close_now(ws);
+    ws_fake_stop(fake);
+}
+
+static void ping_who_is_held_up(ws_peer *peer)
+{
+    wait_until(peer->fake, 1, 1);
+    ping_three_times(peer);
+    ws_send_frame(peer, 0x82, "three", 5);
+    ws_wait_for_end(peer);
+}
+
+static bool answered_meanwhile;
+
+/* As an interpreter whose lock another thread holds. */
+static int32_t hold_up(void *user)
+{
+    ws_fake *fake = user;
+    pthread_mutex_lock(&fake->lock);
+    fake->notes[1] = 1;
+    pthread_mutex_unlock(&fake->lock);
+    answered_meanwhile = wait_until(fake, 0, 3);
+    return 0;
+}
+
+static void pings_are_answered_while_the_interrupt_function_takes_its_time(void **state)
+{
+    (void)state;
+    ws_fake *fake = ws_fake_begin((ws_fake){.script = ping_who_is_held_up});
+    axi_ws *ws = connect_to(fake);
+    axon_set_interrupt(hold_up, fake);
+    assert_receives(ws, "three");
+    axon_set_interrupt(NULL, NULL);
+    assert_true(answered_meanwhile);
     close_now(ws);
     ws_fake_stop(fake);
 }
@@ -1330,6 +1369,7 @@ int main(void)
         cmocka_unit_test(what_comes_with_the_upgrade_is_read_as_strictly),
         cmocka_unit_test(pings_between_fragments_are_answered),
         cmocka_unit_test(pings_are_answered_while_nobody_calls),
+        cmocka_unit_test(pings_are_answered_while_the_interrupt_function_takes_its_time),
         cmocka_unit_test(deadlines_hold_in_a_flood_of_pings),
         cmocka_unit_test(pongs_that_nobody_reads_do_no_harm),
         cmocka_unit_test(no_pong_stands_inside_of_a_message),
