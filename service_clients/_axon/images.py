@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     # a PIL image, or what else numpy can see as such an array.
     Image = Union[bytes, bytearray, memoryview, str, os.PathLike[str], numpy.ndarray[Any, Any], Any]
 
-__all__ = ["decode_image", "deliver_picture", "encode_image", "open_image"]
+__all__ = ["decode_image", "deliver_picture", "encode_image", "open_handle", "open_image"]
 
+_IMAGE_OUT = ffi.typeof("axon_image **")
 _COLORS = {None: lib.AXON_COLOR_DEFAULT, "rgb": lib.AXON_RGB, "bgr": lib.AXON_BGR}
 
 # PIL's modes whose bytes are pixels as C takes them: dtype, channels (0: no such dimension).
@@ -55,20 +56,29 @@ def open_image(image: Image, subject: str = "image", color: str | None = None) -
         AxonTypeError, AxonValueError: what is no picture, naming its type, dtype or shape.
         AxonTooBig: a file of more than 256 MiB.
     """
+    keep: list[Any] = []
+    handle = open_handle(image, subject, color, keep)
+    try:
+        yield handle
+    finally:
+        lib.axon_image_close(handle)
+
+
+def open_handle(image: Image, subject: str, color: str | None, keep: list[Any]) -> Any:
+    """As `open_image`, without the `with`: an `axon_image *` that the caller closes.
+
+    It looks at what `keep` is given to hold, until then. Raises as `open_image`.
+    """
     if color not in _COLORS:
         raise AxonValueError(f'color is {color!r}, not "rgb" or "bgr"')
-    keep: list[Any] = []
-    out, error = ffi.new("axon_image **"), new_error()
+    out, error = ffi.new(_IMAGE_OUT), new_error()
     try:
         status = _open(image, _COLORS[color], keep, out, error)
     except Refused as refused:
         raise refused.error(subject) from refused.__cause__
     if status:
         raise _named(failure(status, error), image, subject)
-    try:
-        yield out[0]
-    finally:
-        lib.axon_image_close(out[0])
+    return out[0]
 
 
 def encode_image(image: Image, color: str | None = None) -> bytes:
@@ -128,7 +138,6 @@ def deliver_picture(picture: Any, save_path: Any, as_numpy: bool, as_pil: bool) 
 
 
 def _open(image: Any, color: int, keep: list[Any], out: Any, error: Any) -> int:
-    kind = type(image)
     if isinstance(image, (bytes, bytearray, memoryview)):
         data = _borrow(image, keep)
         return lib.axon_image_open_bytes(data, len(data), out, error)  # type: ignore[no-any-return]
@@ -139,6 +148,7 @@ def _open(image: Any, color: int, keep: list[Any], out: Any, error: Any) -> int:
         return lib.axon_image_open_path(_path(image), out, error)  # type: ignore[no-any-return]
     if hasattr(image, "mode") and hasattr(image, "size") and hasattr(image, "tobytes"):
         return lib.axon_image_open_pixels(_pil_pixels(image, keep), lib.AXON_RGB, out, error)  # type: ignore[no-any-return]
+    kind = type(image)
     if hasattr(kind, "__array_interface__") or hasattr(kind, "__array__"):
         pixels = describe(as_numpy(image), keep)
         return lib.axon_image_open_pixels(pixels, color, out, error)  # type: ignore[no-any-return]

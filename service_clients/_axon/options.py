@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
-from typing import Any
+from typing import Any, Callable, NamedTuple
 
 from service_clients._axon._ffi import ffi, lib
 from service_clients._axon.errors import AxonTypeError, AxonValueError
 from service_clients._axon.plain import flat_numbers
 
 __all__ = ["c_string", "explicit", "fill", "milliseconds", "numbers", "strings", "struct_of"]
+
+_CHARACTERS = ffi.typeof("char[]")
 
 
 def fill(struct: str, **fields: Any) -> tuple[Any, list[Any]]:
@@ -22,13 +25,15 @@ def fill(struct: str, **fields: Any) -> tuple[Any, list[Any]]:
     Raises:
         AxonTypeError, AxonValueError: naming the field.
     """
-    options, keep = ffi.new(f"{struct} *"), []
-    options.size = ffi.sizeof(struct)
-    kinds = dict(ffi.typeof(struct).fields)
+    layout = _layout_of(struct)
+    options, keep = ffi.new(layout.pointer), []
+    options.size = layout.size
     for name, value in fields.items():
         if value is None:
             continue
-        value = _as_member(kinds[name].type, value, name)
+        convert = layout.converters[name]
+        if convert is not None and not isinstance(value, ffi.CData):
+            value = convert(value, name)
         keep.append(value)
         try:
             setattr(options, name, value)
@@ -38,21 +43,43 @@ def fill(struct: str, **fields: Any) -> tuple[Any, list[Any]]:
     return options, keep
 
 
-def _as_member(kind: Any, value: Any, name: str) -> Any:
-    """A value as a member of this C type takes it."""
-    if isinstance(value, ffi.CData):
-        return value
-    if kind.cname == "enum axon_choice":
-        if value not in (True, False):
-            raise AxonTypeError(f"{name} is {value!r:.80}, not True or False")
-        return lib.AXON_YES if value else lib.AXON_NO
-    if kind.cname == "char *":
-        return c_string(value, name)
-    if kind.cname == "double *":
-        return numbers([value], 1, name)
+_Converter = Callable[[Any, str], Any]
+
+
+class _Layout(NamedTuple):
+    """An options struct: asked of cffi once, because its answers are made anew each time."""
+
+    pointer: Any
+    size: int
+    converters: dict[str, _Converter | None]  # None: cffi itself takes what Python has
+
+
+@functools.lru_cache(maxsize=None)
+def _layout_of(struct: str) -> _Layout:
+    kind = ffi.typeof(struct)
+    converters = {name: _converter_to(member.type) for name, member in kind.fields}
+    return _Layout(ffi.typeof(f"{struct} *"), ffi.sizeof(kind), converters)
+
+
+def _converter_to(kind: Any) -> _Converter | None:
+    """What makes a value one that a member of this C type takes."""
     if kind.kind == "array":
-        return _not_all_zero(list(numbers(value, kind.length, name)), name)
-    return value
+        return functools.partial(_as_numbers, count=kind.length)
+    return {"enum axon_choice": _as_choice, "char *": c_string, "double *": _as_number}.get(kind.cname)
+
+
+def _as_choice(value: Any, name: str) -> Any:
+    if value not in (True, False):
+        raise AxonTypeError(f"{name} is {value!r:.80}, not True or False")
+    return lib.AXON_YES if value else lib.AXON_NO
+
+
+def _as_number(value: Any, name: str) -> Any:
+    return numbers([value], 1, name)
+
+
+def _as_numbers(value: Any, name: str, count: int) -> list[float]:
+    return _not_all_zero(list(numbers(value, count, name)), name)
 
 
 def _not_all_zero(values: list[float], name: str) -> list[float]:
@@ -100,7 +127,7 @@ def c_string(text: Any, name: str) -> Any:
     data = os.fsencode(text)
     if b"\0" in data:
         raise AxonValueError(f"{name} is {text!r:.80}, which holds a zero character")
-    return ffi.new("char[]", data)
+    return ffi.new(_CHARACTERS, data)
 
 
 def explicit(number: float, name: str) -> float:

@@ -6,12 +6,12 @@ import binascii
 import functools
 import json
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, ClassVar, Mapping, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Mapping, NamedTuple, TypeVar
 
 from service_clients._axon._ffi import check, ffi, lib, new_error
 from service_clients._axon.errors import AxonProtocolError, AxonTypeError
 from service_clients._axon.handle import Handle
-from service_clients._axon.images import encode_image, open_image
+from service_clients._axon.images import encode_image, open_handle, open_image
 from service_clients._axon.options import c_string, fill, milliseconds, numbers, strings, struct_of
 from service_clients._axon.plain import configured_host
 from service_clients._axon.values import Picture, read, write
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Service", "ServiceClient"]
 
+_REPLY_OUT = ffi.typeof("axon_value **")
+_PICTURE = "struct axon_image *"
 _USUAL_PATIENCE = 60.0  # seconds; the C core's default for one call
 
 _Client = TypeVar("_Client", bound="ServiceClient")
@@ -128,7 +130,7 @@ class Service(Handle):
 
     def call(self, function: Any, *arguments: Any) -> Any:
         """Calls a C function of the form `function(service, *arguments, &reply, err)` and reads its reply."""
-        out, error = ffi.new("axon_value **"), new_error()
+        out, error = ffi.new(_REPLY_OUT), new_error()
         service = self._begin(self._patience)
         try:
             status = function(service, *arguments, out, error)
@@ -249,21 +251,26 @@ class ServiceClient:
             color: the channel order of pictures that are arrays; None is the service's own.
             options: the members of the function's options struct; None keeps a default.
         """
-        function = getattr(lib, self._prefix + method)
-        kinds = list(ffi.typeof(function).args[1:-2])  # without the service, &reply and error
-        with ExitStack() as cleanup:
+        signature = _signature_of(self._prefix + method)
+        pictures: list[Any] = []
+        keep: list[Any] = []
+        try:
             handed: list[Any] = []
-            keep: list[Any] = []
             for name, value in arguments.items():
-                handed += _as_arguments(kinds[len(handed)], value, name, color, cleanup, keep)
-            if len(handed) < len(kinds):
-                for name, value in options.items():
-                    if name in _pictures_of(kinds[-1].item) and value is not None:
-                        options[name] = cleanup.enter_context(open_image(value, name))
-                struct, kept = fill(kinds[-1].item.cname, **options)
+                handed += _as_arguments(signature.kinds[len(handed)], value, name, color, pictures, keep)
+            if signature.options is not None and len(handed) < len(signature.kinds):
+                for name in signature.pictures:
+                    value = options.get(name)
+                    if value is not None:
+                        pictures.append(open_handle(value, name, None, keep))
+                        options[name] = pictures[-1]
+                struct, kept = fill(signature.options, **options)
                 keep.append(kept)
                 handed.append(struct)
-            return self._service.call(function, *handed)
+            return self._service.call(signature.function, *handed)
+        finally:
+            for picture in pictures:
+                lib.axon_image_close(picture)
 
     def _get(self, endpoint: str) -> Any:
         """GET an endpoint of the service, "/map?format=json"."""
@@ -278,24 +285,40 @@ class ServiceClient:
         return binascii.b2a_base64(encode_image(image, color), newline=False).decode()
 
 
-def _as_arguments(
-    kind: Any, value: Any, name: str, color: str | None, cleanup: ExitStack, keep: list[Any]
-) -> list[Any]:
-    """One argument of a method as what C takes for it: a list of strings goes with its length."""
-    if isinstance(value, ffi.CData):
-        return [value]
-    if kind.cname == "struct axon_image *":
-        return [cleanup.enter_context(open_image(value, name, color))]
-    if kind.cname == "char * *":
-        array, kept = strings(value, name)
-        keep.append(kept)
-        return [array, len(kept)]
-    if kind.cname == "double":
-        return [numbers([value], 1, name)[0]]
-    return [struct_of(kind.item, value, name)]
+class _Signature(NamedTuple):
+    """A C function of a service: asked of cffi once, because its answers are made anew each time."""
+
+    function: Any
+    kinds: list[tuple[str, Any]]  # name and type of each argument, without the service, &reply and error
+    options: str | None  # the struct that is the last of them
+    pictures: list[str]  # the members of that struct that are pictures
 
 
 @functools.lru_cache(maxsize=None)
-def _pictures_of(struct: Any) -> frozenset[str]:
-    """The members of an options struct that are pictures."""
-    return frozenset(name for name, member in struct.fields if member.type.cname == "struct axon_image *")
+def _signature_of(name: str) -> _Signature:
+    function = getattr(lib, name)
+    kinds = [(kind.cname, kind) for kind in ffi.typeof(function).args[1:-2]]
+    last = kinds[-1][1] if kinds else None
+    if last is None or last.kind != "pointer" or last.item.kind != "struct" or not last.item.fields:
+        return _Signature(function, kinds, None, [])
+    pictures = [member for member, field in last.item.fields if field.type.cname == _PICTURE]
+    return _Signature(function, kinds, last.item.cname, pictures)
+
+
+def _as_arguments(
+    kind: tuple[str, Any], value: Any, name: str, color: str | None, pictures: list[Any], keep: list[Any]
+) -> list[Any]:
+    """One argument of a method as what C takes for it: a list of strings goes with its length."""
+    cname, ctype = kind
+    if isinstance(value, ffi.CData):
+        return [value]
+    if cname == _PICTURE:
+        pictures.append(open_handle(value, name, color, keep))
+        return pictures[-1:]
+    if cname == "char * *":
+        array, kept = strings(value, name)
+        keep.append(kept)
+        return [array, len(kept)]
+    if cname == "double":
+        return [numbers([value], 1, name)[0]]
+    return [struct_of(ctype.item, value, name)]

@@ -449,8 +449,13 @@ def _read_bytes(node: Any, _row: Iterator[Any]) -> bytes:
 
 
 def _read_json(node: Any, _row: Iterator[Any]) -> Any:
+    text = ffi.buffer(node.text, node.count)
     try:
-        return json.loads(ffi.unpack(node.text, node.count))
+        return json.loads(str(text, "utf-8"))
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(bytes(text))  # which finds out what else its encoding may be
     except (ValueError, RecursionError) as error:
         raise AxonProtocolError(f"not JSON: {error}") from None
 
