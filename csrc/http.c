@@ -15,6 +15,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -31,10 +33,12 @@ enum {
     MAX_HEADER_BYTES = 64 * 1024, /* of one reply, all its header lines together */
     MAX_REDIRECTS = 5,
     TRUSTED_BYTES = 1024 * 1024, /* memory that a Content-Length alone can claim */
-    /* Of a body, produced and sent at a time. libcurl frees this between a large reply and the arrays made of it: were
-     * it large, malloc would give the heap's end back after every call, and the next call would fault it in again. */
-    SEND_BYTES = 256 * 1024,
-    RECEIVE_BYTES = 256 * 1024,
+    /* Of a body, produced and sent at a time, and of a reply. libcurl allocates both for each transfer and frees them
+     * after it: together they are less than the 128 KiB that malloc keeps when it gives the heap's end back, else every
+     * call would fault them in again. After a large reply, fewer reads are worth more than that. */
+    SEND_BYTES = 96 * 1024,
+    RECEIVE_BYTES = 16 * 1024,
+    LARGE_RECEIVE_BYTES = 256 * 1024,
     MAX_SOCKETS = 4 /* two address families tried at once, and an old connection being replaced */
 };
 
@@ -59,7 +63,8 @@ struct axi_http {
     struct curl_slist *json_headers; /* of a POST */
     char *url;
     axi_origin origin;
-    bool is_near; /* no proxy is asked */
+    bool is_near;           /* no proxy is asked */
+    bool replies_are_large; /* the last one was */
     uint32_t timeout_ms;
     uint32_t connect_timeout_ms;
     uint64_t max_reply_bytes;
@@ -409,7 +414,6 @@ static CURLcode set_connection(axi_http *http, const axi_http_options *options)
     SET(CURLOPT_TCP_KEEPALIVE, 1L);
     SET(CURLOPT_CONNECTTIMEOUT_MS, curl_ms(options->connect_timeout_ms));
     SET(CURLOPT_UPLOAD_BUFFERSIZE, (long)SEND_BYTES);
-    SET(CURLOPT_BUFFERSIZE, (long)RECEIVE_BYTES);
     SET(CURLOPT_PATH_AS_IS, 1L);
     char agent[64];
     snprintf(agent, sizeof agent, "axon/%s", axon_version());
@@ -520,10 +524,21 @@ static bool was_cancelled(axi_http *http)
     return atomic_load(&http->state) == CANCELLED;
 }
 
+/* Holds back segments that are not full, or lets them go: libcurl writes head and body apart, and each write would
+ * wake the service. */
+static void set_cork(const axi_http *http, int on)
+{
+    for (int i = 0; i < MAX_SOCKETS; i++)
+        if (http->sockets[i] >= 0) setsockopt(http->sockets[i], IPPROTO_TCP, TCP_CORK, &on, sizeof on);
+}
+
 static axon_status perform(axi_http *http, int *running, axon_error *err)
 {
     pipe_guard guard = hold_sigpipe(http->origin.is_tls);
+    bool is_corked = is_sending(&http->now);
+    if (is_corked) set_cork(http, 1);
     CURLMcode code = curl_multi_perform(http->multi, running);
+    if (is_corked) set_cork(http, 0);
     release_sigpipe(&guard);
     if (code == CURLM_OUT_OF_MEMORY) return curl_failed(CURLE_OUT_OF_MEMORY, err);
     if (code) return axi_fail(err, AXON_ECONNECT, "%s: %s", http->url, curl_multi_strerror(code));
@@ -576,6 +591,7 @@ static CURLcode prepare(axi_http *http, const char *url, const axi_body *body, b
     http->now = (progress){.body.body = body};
     http->reason[0] = 0;
     SET(CURLOPT_URL, url);
+    SET(CURLOPT_BUFFERSIZE, http->replies_are_large ? (long)LARGE_RECEIVE_BYTES : (long)RECEIVE_BYTES);
     SET(CURLOPT_FRESH_CONNECT, is_fresh ? 1L : 0L);
     if (!body) {
         SET(CURLOPT_HTTPGET, 1L);
@@ -712,6 +728,7 @@ axon_status axi_http_request(axi_http *http, const char *path, const axi_body *b
     snprintf(url, size, "%s%s", http->url, path);
     axon_status status = follow(http, path, &url, body, deadline, err);
     log_request(http, path, body, began);
+    http->replies_are_large = http->now.data.length >= LARGE_RECEIVE_BYTES;
     if (status == AXON_OK) take_reply(http, reply);
     axi_buffer_free(&http->now.data);
     http->now.body = (axi_body_reader){0};
