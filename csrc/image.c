@@ -379,7 +379,7 @@ static axon_status encode_pixels(const axi_pixels *pixels, axon_image_format for
     if (pixels->dtype != AXON_UINT8)
         return axi_fail(err, AXON_EINVAL,
                         "image: uint16 pixels do not fit a JPEG; they travel as PNG or NPY");
-    return axi_jpeg_encode(pixels, quality, out, err);
+    return axi_jpeg_encode(pixels, quality, AXI_CHROMA_420, out, err); /* as OpenCV writes */
 }
 
 /* Encodes what the image holds, whatever it is, as `format`. */

@@ -78,7 +78,12 @@ axon_status axi_header_read(const axi_source *source, axi_header *header, const 
 axon_status axi_png_encode(const axi_pixels *pixels, axi_buffer *out, axon_error *err);
 
 /* image_jpeg.c, the door to libjpeg */
-axon_status axi_jpeg_encode(const axi_pixels *pixels, int quality, axi_buffer *out, axon_error *err);
+typedef enum axi_chroma {
+    AXI_CHROMA_420,
+    AXI_CHROMA_444
+} axi_chroma; /* of all colours a quarter, or all */
+axon_status axi_jpeg_encode(const axi_pixels *pixels, int quality, axi_chroma chroma, axi_buffer *out,
+                            axon_error *err);
 
 /* image_npy.c */
 axon_status axi_npy_encode(const axi_pixels *pixels, axi_buffer *out, axon_error *err);

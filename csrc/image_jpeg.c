@@ -76,6 +76,7 @@ typedef struct encoder {
     errors errors;
     const axi_pixels *pixels;
     int quality;
+    axi_chroma chroma;
     axi_buffer *out;
     uint8_t *row; /* for pixels that are not packed */
 } encoder;
@@ -138,7 +139,9 @@ static bool run_encoder(encoder *e)
     jpeg->image_height = (JDIMENSION)e->pixels->height;
     jpeg->input_components = (int)e->pixels->channels;
     jpeg->in_color_space = color_space(e->pixels);
-    jpeg_set_defaults(jpeg); /* 4:2:0, as OpenCV writes */
+    jpeg_set_defaults(jpeg); /* 4:2:0 */
+    if (e->chroma == AXI_CHROMA_444)
+        jpeg->comp_info[0].h_samp_factor = jpeg->comp_info[0].v_samp_factor = 1;
     jpeg_set_quality(jpeg, e->quality, TRUE);
     jpeg_start_compress(jpeg, TRUE);
     write_rows(e);
@@ -146,12 +149,13 @@ static bool run_encoder(encoder *e)
     return true;
 }
 
-axon_status axi_jpeg_encode(const axi_pixels *pixels, int quality, axi_buffer *out, axon_error *err)
+axon_status axi_jpeg_encode(const axi_pixels *pixels, int quality, axi_chroma chroma, axi_buffer *out,
+                            axon_error *err)
 {
     if (pixels->width > JPEG_MAX_DIMENSION || pixels->height > JPEG_MAX_DIMENSION)
         return axi_fail(err, AXON_EINVAL, "image: %zux%zu pixels do not fit a JPEG (at most %ld each way)",
                         pixels->width, pixels->height, JPEG_MAX_DIMENSION);
-    encoder e = {.pixels = pixels, .quality = quality, .out = out};
+    encoder e = {.pixels = pixels, .quality = quality, .chroma = chroma, .out = out};
     e.jpeg.err = set_up_errors(&e.errors, err);
     bool good = run_encoder(&e);
     jpeg_destroy_compress(&e.jpeg);

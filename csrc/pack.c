@@ -2,6 +2,7 @@
 #include "pack.h"
 
 #include "array.h"
+#include "image_codecs.h"
 
 #include <inttypes.h>
 #include <msgpack.h>
@@ -103,6 +104,7 @@ typedef struct {
     msgpack_packer packer;
     axi_message *message;
     axon_marker marker;
+    axon_image_format pictures; /* AXON_IMAGE_UNKNOWN: they are arrays like others */
     const char *subject;
     axon_error *err;
 } packer;
@@ -193,13 +195,60 @@ static bool put_array(packer *p, const axon_array *array, const axi_layout *layo
            put_dtype(p, array, layout) && put_shape(p, array);
 }
 
+/* ---- pictures ------------------------------------------------------------------------------ */
+
+#define PICTURE_QUALITY 95 /* of JPEG: what policies were trained on is seldom better */
+
+/* Encodes into `gathered` what becomes smaller by that; `*length` is 0 for anything else. */
+static axon_status encode(packer *p, const axon_array *array, const axi_layout *layout, size_t *length)
+{
+    axi_pixels pixels;
+    axon_error reason;
+    axi_buffer *out = &p->message->gathered;
+    size_t before = out->length;
+    *length = 0;
+    if (array->dtype != AXON_UINT8 || array->ndim != 3 || array->shape[2] != 3) return AXON_OK;
+    if (axi_pixels_check(array, AXON_RGB, &pixels, NULL) != AXON_OK) return AXON_OK;
+    axon_status status = p->pictures == AXON_IMAGE_JPEG
+                             ? axi_jpeg_encode(&pixels, PICTURE_QUALITY, AXI_CHROMA_444, out, &reason)
+                             : axi_png_encode(&pixels, out, &reason);
+    if (status == AXON_OK && out->length - before < layout->bytes) *length = out->length - before;
+    if (*length == 0) out->length = before;
+    return status == AXON_ENOMEM ? axi_fail(p->err, status, "%s", reason.message) : AXON_OK;
+}
+
+/* vla-eval's form; all keys are text. `length` is that of the file, the last thing in `gathered`. */
+static bool put_picture(packer *p, const axon_array *array, size_t length)
+{
+    if (msgpack_pack_map(&p->packer, 4) || !put_text(p, "__image__") || msgpack_pack_true(&p->packer))
+        return false;
+    if (!put_text(p, "format") || !put_text(p, p->pictures == AXON_IMAGE_JPEG ? "jpeg" : "png"))
+        return false;
+    if (!put_text(p, "data") || msgpack_pack_bin(&p->packer, length)) return false;
+    if (!add_part(p->message, &in_gathered, length)) return false;
+    if (!put_text(p, "shape") || msgpack_pack_array(&p->packer, 3)) return false;
+    for (int i = 0; i < 3; i++)
+        if (msgpack_pack_int64(&p->packer, array->shape[i])) return false;
+    return true;
+}
+
+/* ---- values -------------------------------------------------------------------------------- */
+
+static axon_status pack_elements(packer *p, const axon_array *array, const axi_layout *layout)
+{
+    size_t length = 0;
+    axon_status status = p->pictures == AXON_IMAGE_UNKNOWN ? AXON_OK : encode(p, array, layout, &length);
+    if (status != AXON_OK) return status;
+    return (length ? put_picture(p, array, length) : put_array(p, array, layout)) ? AXON_OK : no_memory(p);
+}
+
 static axon_status pack_array(packer *p, const axon_array *array, const axi_path *path)
 {
     axi_layout layout;
     axon_status status = axi_array_layout(array, &layout, p->subject, path, p->err);
     if (status != AXON_OK) return status;
     if (layout.bytes > UINT32_MAX) return refuse_size(p, path, layout.bytes);
-    return put_array(p, array, &layout) ? AXON_OK : no_memory(p);
+    return pack_elements(p, array, &layout);
 }
 
 static axon_status pack_image(packer *p, const axon_image *image, const axi_path *path)
@@ -217,7 +266,7 @@ static axon_status pack_image(packer *p, const axon_image *image, const axi_path
     status = axi_array_layout(&pixels, &layout, p->subject, path, p->err);
     layout.is_contiguous = false; /* the pixels are freed here: the message needs its own */
     if (status == AXON_OK && layout.bytes > UINT32_MAX) status = refuse_size(p, path, layout.bytes);
-    if (status == AXON_OK && !put_array(p, &pixels, &layout)) status = no_memory(p);
+    if (status == AXON_OK) status = pack_elements(p, &pixels, &layout);
     axon_free((void *)(uintptr_t)pixels.data);
     return status;
 }
@@ -309,8 +358,14 @@ static axon_status pack_value(packer *p, const axon_value *value, const axi_path
 axon_status axi_pack(axi_message *message, const axon_value *value, axon_marker marker, const char *subject,
                      axon_error *err)
 {
+    return axi_pack_pictures(message, value, marker, AXON_IMAGE_UNKNOWN, subject, err);
+}
+
+axon_status axi_pack_pictures(axi_message *message, const axon_value *value, axon_marker marker,
+                              axon_image_format pictures, const char *subject, axon_error *err)
+{
     static const axon_value nil = {.type = AXON_NIL};
-    packer p = {.message = message, .marker = marker, .subject = subject, .err = err};
+    packer p = {.message = message, .marker = marker, .pictures = pictures, .subject = subject, .err = err};
     msgpack_packer_init(&p.packer, message, write_scratch);
     message->count = 0;
     message->length = 0;

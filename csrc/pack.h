@@ -14,7 +14,7 @@ typedef struct axi_message {
     size_t capacity;
     uint64_t length; /* of all parts together */
     axi_buffer scratch;
-    axi_buffer gathered; /* strided arrays, made contiguous */
+    axi_buffer gathered; /* strided arrays, made contiguous, and pictures that were encoded */
 } axi_message;
 
 /* Writes `value` into `message`, which is emptied first. `subject` begins the error texts.
@@ -22,6 +22,12 @@ typedef struct axi_message {
 axon_status axi_pack(axi_message *message, const axon_value *value, axon_marker marker, const char *subject,
                      axon_error *err);
 void axi_message_free(axi_message *message);
+
+/* The same, with uint8 arrays (height, width, 3) as files of `pictures`: AXON_IMAGE_JPEG, lossy, or AXON_IMAGE_PNG;
+ * AXON_IMAGE_UNKNOWN leaves them as they are. So does an array that would not become smaller, or is larger than the
+ * format knows. */
+axon_status axi_pack_pictures(axi_message *message, const axon_value *value, axon_marker marker,
+                              axon_image_format pictures, const char *subject, axon_error *err);
 
 /* Reads one message. `data` is malloc'ed and the call's, also when it fails: leaves point into it, and
  * misaligned array data is moved within it. */
