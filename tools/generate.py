@@ -389,22 +389,37 @@ def service_entry(service: Service, client: str, base_url: str) -> Entry:
     return {"description": description, "endpoints": list(endpoints), **entry, "usage": usage}
 
 
-def policy_entry(root: Path, base_url: str) -> tuple[str, str, Entry]:
-    """The policy client's, from the tags of policy.h: its client is written by hand."""
+POLICY_TAGS = (
+    "service", "class", "type", "host", "http", "about", "init", "example", "returns", "repo", "added", "changed",
+)  # fmt: skip
+
+
+def policy_entries(root: Path, base_url: str) -> dict[str, Entry]:
+    """Those of the policy clients, from the tags of policy.h, by name: these clients are written by hand.
+
+    Each @service begins the tags of one client.
+    """
     path = "include/axon/policy.h"
     head = re.match(r"/\*(.*?)\*/", (root / path).read_text(encoding="utf-8"), flags=re.DOTALL)
-    comment = read_comment(head.group(1) if head else "", 1)
-    tags: dict[str, list[str]] = {}
-    for name, text in comment.tags:
-        tags.setdefault(name, []).append(" ".join(text.split()))
-    needed = (
-        "service", "class", "type", "host", "http", "repo", "added", "changed", "init", "example", "returns", "about",
-    )  # fmt: skip
-    for name in needed:
-        if name not in tags:
-            raise HeaderError(f"{path}:1: no @{name}")
-    name = tags["service"][0].split()[0]
-    folder = name.replace("-", "_")
+    blocks: list[dict[str, list[str]]] = []
+    for name, text in read_comment(head.group(1) if head else "", 1).tags:
+        if name == "service" or not blocks:
+            blocks.append({})
+        blocks[-1].setdefault(name, []).append(" ".join(text.split()))
+    entries: dict[str, Entry] = {}
+    for tags in blocks or [{}]:
+        for needed in POLICY_TAGS:
+            if needed not in tags:
+                whose = f" for {tags['service'][0].split()[0]}" if "service" in tags else ""
+                raise HeaderError(f"{path}:1: no @{needed}{whose}")
+        name = tags["service"][0].split()[0]
+        if name in entries:
+            raise HeaderError(f"{path}:1: @service {name} is there twice")
+        entries[name] = policy_entry(root, name.replace("-", "_"), tags, base_url)
+    return entries
+
+
+def policy_entry(root: Path, folder: str, tags: dict[str, list[str]], base_url: str) -> Entry:
     client = (root / "service_clients" / folder / "client.py").read_bytes()
     usage = {
         "import": f"from service_clients.{folder}.client import {tags['class'][0]}",
@@ -413,7 +428,7 @@ def policy_entry(root: Path, base_url: str) -> tuple[str, str, Entry]:
         "returns": tags["returns"][0],
     }
     entry = entry_of(tags, folder, client, base_url)
-    return name, folder, {"description": tags["about"][0], "endpoints": tags["http"], **entry, "usage": usage}
+    return {"description": tags["about"][0], "endpoints": tags["http"], **entry, "usage": usage}
 
 
 def core_version(root: Path) -> str:
@@ -442,9 +457,9 @@ def print_all(root: Path, wheels: list[Entry]) -> dict[str, str]:
         files[f"service_clients/{service.folder}/service.json"] = as_json(
             {"name": service.name, **entries[service.name]}
         )
-    name, folder, entry = policy_entry(root, base_url)
-    entries[name] = entry
-    files[f"service_clients/{folder}/service.json"] = as_json({"name": name, **entry})
+    for name, entry in policy_entries(root, base_url).items():
+        entries[name] = entry
+        files[f"service_clients/{name.replace('-', '_')}/service.json"] = as_json({"name": name, **entry})
     newest = max(str(entry["updated_at"]) for entry in entries.values())
     catalog = {
         "updated": f"{newest}T00:00:00Z",
