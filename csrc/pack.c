@@ -98,6 +98,32 @@ void axi_message_free(axi_message *message)
     *message = (axi_message){0};
 }
 
+axon_status axi_message_precede(axi_message *message, const void *bytes, size_t length, axon_error *err)
+{
+    if (!add_part(message, message->front, length)) return axi_no_memory(err, sizeof *message->parts);
+    memcpy(message->front, bytes, length);
+    memmove(message->parts + 1, message->parts, (message->count - 1) * sizeof *message->parts);
+    message->parts[0] = (struct iovec){message->front, length};
+    return AXON_OK;
+}
+
+axon_status axi_message_replace(axi_message *message, const void *bytes, size_t length, axon_error *err)
+{
+    message->count = 0;
+    message->length = 0;
+    return axi_message_precede(message, bytes, length, err);
+}
+
+void axi_message_skip_map_header(axi_message *message)
+{
+    struct iovec *first = &message->parts[0];
+    uint8_t *header = first->iov_base;
+    size_t length = *header == 0xdf ? 5 : *header == 0xde ? 3 : 1;
+    first->iov_base = header + length;
+    first->iov_len -= length;
+    message->length -= length;
+}
+
 /* ---- writing ------------------------------------------------------------------------------- */
 
 typedef struct {

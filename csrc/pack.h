@@ -15,6 +15,7 @@ typedef struct axi_message {
     uint64_t length; /* of all parts together */
     axi_buffer scratch;
     axi_buffer gathered; /* strided arrays, made contiguous, and pictures that were encoded */
+    uint8_t front[64];   /* what axi_message_precede() put there: a message that has it stays where it is */
 } axi_message;
 
 /* Writes `value` into `message`, which is emptied first. `subject` begins the error texts.
@@ -28,6 +29,15 @@ void axi_message_free(axi_message *message);
  * format knows. */
 axon_status axi_pack_pictures(axi_message *message, const axon_value *value, axon_marker marker,
                               axon_image_format pictures, const char *subject, axon_error *err);
+
+/* Puts `length` bytes, which fit `front`, before what was packed; once per message. */
+axon_status axi_message_precede(axi_message *message, const void *bytes, size_t length, axon_error *err);
+
+/* Makes these bytes, which fit `front`, the whole message. */
+axon_status axi_message_replace(axi_message *message, const void *bytes, size_t length, axon_error *err);
+
+/* Takes the header of the map that was packed away, so that another can precede its children. */
+void axi_message_skip_map_header(axi_message *message);
 
 /* Reads one message. `data` is malloc'ed and the call's, also when it fails: leaves point into it, and
  * misaligned array data is moved within it. */

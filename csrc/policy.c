@@ -1,157 +1,11 @@
-/* See axon/policy.h. The session: what is said over the connection that ws.c keeps. */
-#include <axon/policy.h>
-
-#include "pack.h"
-#include "service_internal.h"
-#include "ws.h"
-#include "ws_url.h"
+/* See axon/policy.h. The session: what is said over the connection that policy_connect.c keeps up. */
+#include "policy_internal.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
-
-enum {
-    DEFAULT_CONNECT_TIMEOUT_MS = 10000,
-    DEFAULT_RETRY_MIN_MS = 100,
-    DEFAULT_RETRY_MAX_MS = 2000,
-    DEFAULT_INFER_TIMEOUT_MS = 60000,
-    DEFAULT_CLOSE_TIMEOUT_MS = 1000,
-    DEFAULT_MAX_REPLY_BYTES = 64 * 1024 * 1024,
-    DEFAULT_MAX_REQUEST_BYTES = 1024 * 1024 * 1024,
-    DEFAULT_PORT = 8000, /* of a policy server, where no URL says otherwise */
-    MAX_KEY_BYTES = 4096
-};
-
-struct axon_policy {
-    char *url;
-    char name[AXI_URL_SHOWN + 1]; /* the URL, as it begins messages */
-    axi_ws *ws;
-    axon_value *metadata;
-    uint32_t infer_timeout_ms;
-    uint32_t close_timeout_ms;
-    uint64_t max_request_bytes;
-    axi_message request; /* used again and again, for its memory */
-    char *server_error;
-    atomic_bool in_call;
-};
-
-/* ---- options and URL ----------------------------------------------------------------------- */
-
-static uint32_t or_default(uint32_t given, uint32_t standard)
-{
-    return given ? given : standard;
-}
-
-static bool is_switch(int32_t value)
-{
-    return value == 0 || value == 1;
-}
-
-/* What may stand in a header's value, so that a key cannot bring headers of its own along. */
-static bool is_header_text(const char *text)
-{
-    for (; *text; text++)
-        if (*text < ' ' || *text > '~') return false;
-    return true;
-}
-
-static axon_status read_options(axon_policy_options *o, const axon_policy_options *given, axon_error *err)
-{
-    axon_status status = axi_options_read(o, sizeof *o, given, err);
-    if (status != AXON_OK) return status;
-    if (!is_switch(o->connect_once)) return axi_fail(err, AXON_EINVAL, "connect_once is neither 0 nor 1");
-    if (!is_switch(o->tls_insecure)) return axi_fail(err, AXON_EINVAL, "tls_insecure is neither 0 nor 1");
-    if (o->api_key && strlen(o->api_key) > MAX_KEY_BYTES)
-        return axi_fail(err, AXON_EINVAL, "api_key: %zu bytes, limit %d", strlen(o->api_key),
-                        MAX_KEY_BYTES);
-    if (o->api_key && !is_header_text(o->api_key))
-        return axi_fail(err, AXON_EINVAL, "api_key: it has characters that no header can carry");
-    o->connect_timeout_ms = or_default(o->connect_timeout_ms, DEFAULT_CONNECT_TIMEOUT_MS);
-    o->retry_min_ms = or_default(o->retry_min_ms, DEFAULT_RETRY_MIN_MS);
-    o->retry_max_ms = or_default(o->retry_max_ms, DEFAULT_RETRY_MAX_MS);
-    o->infer_timeout_ms = or_default(o->infer_timeout_ms, DEFAULT_INFER_TIMEOUT_MS);
-    o->close_timeout_ms = or_default(o->close_timeout_ms, DEFAULT_CLOSE_TIMEOUT_MS);
-    if (o->retry_max_ms < o->retry_min_ms) o->retry_max_ms = o->retry_min_ms;
-    if (!o->max_reply_bytes) o->max_reply_bytes = DEFAULT_MAX_REPLY_BYTES;
-    if (!o->max_request_bytes) o->max_request_bytes = DEFAULT_MAX_REQUEST_BYTES;
-    return AXON_OK;
-}
-
-static bool names_port(const char *authority, size_t length)
-{
-    const char *from = *authority == '[' ? memchr(authority, ']', length) : authority;
-    return from && memchr(from, ':', length - (size_t)(from - authority));
-}
-
-/* Makes "host", "host:port" and URLs into one whole URL. What it leaves wrong, axi_ws_open() refuses. */
-static axon_status make_whole(char **whole, const char *url, axon_error *err)
-{
-    if (!url || !*url) return axi_fail(err, AXON_EINVAL, "policy URL: it is empty");
-    const char *scheme = strstr(url, "://"), *rest = scheme ? scheme + 3 : url;
-    bool is_tls = scheme && strncasecmp(url, "wss://", 6) == 0;
-    if (scheme && !is_tls && strncasecmp(url, "ws://", 5) != 0)
-        return axi_fail(err, AXON_EINVAL, "policy URL \"%.*s\": it must begin with ws:// or wss://",
-                        AXI_URL_SHOWN, url);
-
-    size_t authority = strcspn(rest, "/?#");
-    bool needs_port = !scheme && authority > 0 && !names_port(rest, authority);
-    const char *path = strcmp(rest + authority, "/") == 0 ? "" : rest + authority;
-    char port[8] = "";
-    if (needs_port) snprintf(port, sizeof port, ":%d", DEFAULT_PORT);
-    if (asprintf(whole, "%s%.*s%s%s", is_tls ? "wss://" : "ws://", (int)authority, rest, port, path) >= 0)
-        return AXON_OK;
-    *whole = NULL;
-    return axi_no_memory(err, strlen(url));
-}
-
-/* ---- messages from the server -------------------------------------------------------------- */
-
-/* The last line of a traceback says what went wrong. */
-static const char *last_line(const char *text, int *length)
-{
-    size_t end = strlen(text);
-    while (end > 0 && strchr(" \t\r\n", text[end - 1]))
-        end--;
-    size_t start = end;
-    while (start > 0 && text[start - 1] != '\n')
-        start--;
-    while (start < end && strchr(" \t\r", text[start]))
-        start++;
-    *length = end - start > AXON_ERROR_TEXT ? AXON_ERROR_TEXT : (int)(end - start);
-    return text + start;
-}
-
-/* Makes a received message a map. `message` is used up. A text frame is the server's error: its text goes to
- * `*server_error`, if that is wanted. */
-static axon_status read_map(const char *name, const char *what, axi_ws_message *message,
-                            char **server_error, axon_value **map, axon_error *err)
-{
-    if (message->is_text) {
-        char *text = (char *)message->data;
-        int length;
-        const char *line = last_line(text, &length);
-        axi_fail(err, AXON_ESERVER, "%s: server error: %.*s", name, length, line);
-        if (server_error)
-            *server_error = text;
-        else
-            free(text);
-        return AXON_ESERVER;
-    }
-    char subject[AXON_ERROR_TEXT / 2];
-    snprintf(subject, sizeof subject, "%s: %s", name, what);
-    axon_value *value;
-    axon_status status = axi_unpack(message->data, message->length, subject, &value, err);
-    if (status != AXON_OK) return status;
-    if (axon_value_type(value) != AXON_MAP) {
-        axon_value_free(value);
-        return axi_fail(err, AXON_EPROTOCOL, "%s: it is no map", subject);
-    }
-    *map = value;
-    return AXON_OK;
-}
+#include <unistd.h>
 
 /* ws.c does not know what the limits are called here. */
 static axon_status name_limit(axon_status status, uint32_t timeout_ms, const char *timeout_name,
@@ -164,56 +18,28 @@ static axon_status name_limit(axon_status status, uint32_t timeout_ms, const cha
     return status;
 }
 
-/* ---- opening ------------------------------------------------------------------------------- */
-
-static axon_status receive_metadata(axon_policy *policy, axi_time deadline, axon_error *err)
-{
-    axi_ws_message message;
-    axon_status status = axi_ws_receive(policy->ws, &message, deadline, err);
-    if (status == AXON_ETIMEOUT)
-        return axi_fail(err, status, "%s: listening but silent: no metadata", policy->name);
-    if (status != AXON_OK) return status;
-    return read_map(policy->name, "metadata", &message, NULL, &policy->metadata, err);
-}
-
-static axon_status connect_to(axon_policy *policy, const axon_policy_options *o, axon_error *err)
-{
-    char authorization[MAX_KEY_BYTES + sizeof "Api-Key "];
-    if (o->api_key) snprintf(authorization, sizeof authorization, "Api-Key %s", o->api_key);
-    axi_ws_options ws = {.authorization = o->api_key ? authorization : NULL,
-                         .ca_file = o->ca_file,
-                         .tls_insecure = o->tls_insecure,
-                         .retry_min_ms = o->connect_once ? 0 : o->retry_min_ms,
-                         .retry_max_ms = o->retry_max_ms,
-                         .max_message_bytes = o->max_reply_bytes};
-    axi_time deadline = axi_deadline(o->connect_timeout_ms);
-    axon_status status = axi_ws_open(&policy->ws, policy->url, &ws, deadline, err);
-    if (status == AXON_OK) status = receive_metadata(policy, deadline, err);
-    /* Such a server is not waited for once more, for its goodbye: the deadline may have passed. */
-    if (status != AXON_OK && policy->ws) axi_ws_abandon(policy->ws, "its metadata did not come");
-    return name_limit(status, o->connect_timeout_ms, "connect_timeout_ms", err);
-}
+/* ---- opening and closing ------------------------------------------------------------------- */
 
 static axon_status open_policy(axon_policy **policy, const char *url, const axon_policy_options *opts,
                                axon_error *err)
 {
-    axon_policy_options o;
-    axon_status status = read_options(&o, opts, err);
-    if (status != AXON_OK) return status;
     axon_policy *made = calloc(1, sizeof *made);
     if (!made) return axi_no_memory(err, sizeof *made);
-    made->infer_timeout_ms = o.infer_timeout_ms;
-    made->close_timeout_ms = o.close_timeout_ms;
-    made->max_request_bytes = o.max_request_bytes;
-    status = make_whole(&made->url, url, err);
-    if (status == AXON_OK) snprintf(made->name, sizeof made->name, "%s", made->url);
-    if (status == AXON_OK) status = connect_to(made, &o, err);
-    if (status != AXON_OK) {
-        axon_policy_close(made);
-        return status;
+    pthread_mutex_init(&made->swap, NULL);
+    made->owner = getpid();
+    made->samples = calloc(AXON_STATS_WINDOW, sizeof *made->samples);
+    axon_status status = made->samples ? axi_policy_configure(made, url, opts, err)
+                                       : axi_no_memory(err, AXON_STATS_WINDOW * sizeof *made->samples);
+    uint32_t timeout_ms = made->options.connect_timeout_ms;
+    if (status == AXON_OK) {
+        status = axi_policy_connect(made, axi_deadline(timeout_ms), err);
+        status = name_limit(status, timeout_ms, "connect_timeout_ms", err);
     }
-    *policy = made;
-    return AXON_OK;
+    if (status == AXON_OK)
+        *policy = made;
+    else
+        axon_policy_close(made);
+    return status;
 }
 
 axon_status axon_policy_open(axon_policy **policy, const char *url, const axon_policy_options *opts,
@@ -229,11 +55,19 @@ axon_status axon_policy_open(axon_policy **policy, const char *url, const axon_p
 void axon_policy_close(axon_policy *policy)
 {
     if (!policy) return;
-    axi_ws_close(policy->ws, axi_deadline(policy->close_timeout_ms));
+    if (policy->owes) axi_ws_abandon(policy->ws, "a reply is owed that nobody waits for");
+    axi_ws_close(policy->ws, axi_deadline(policy->options.close_timeout_ms));
     axon_value_free(policy->metadata);
     axi_message_free(&policy->request);
+    for (size_t i = 0; i < policy->url_count; i++)
+        free(policy->urls[i]);
+    free(policy->urls);
+    free(policy->authorization);
+    free(policy->ca_file);
+    free(policy->reset);
+    free(policy->samples);
     free(policy->server_error);
-    free(policy->url);
+    if (getpid() == policy->owner) pthread_mutex_destroy(&policy->swap);
     free(policy);
 }
 
@@ -246,7 +80,12 @@ const axon_value *axon_policy_metadata(const axon_policy *policy)
 
 const char *axon_policy_url(const axon_policy *policy)
 {
-    return policy ? policy->url : NULL;
+    return policy ? policy->urls[policy->url] : NULL;
+}
+
+axon_dialect axon_policy_dialect(const axon_policy *policy)
+{
+    return policy ? policy->dialect : AXON_OPENPI;
 }
 
 const char *axon_policy_server_error(const axon_policy *policy)
@@ -257,22 +96,31 @@ const char *axon_policy_server_error(const axon_policy *policy)
 axon_status axon_policy_set_infer_timeout(axon_policy *policy, uint32_t timeout_ms, axon_error *err)
 {
     if (!policy) return axi_fail(err, AXON_EINVAL, "policy: it is NULL");
-    policy->infer_timeout_ms = or_default(timeout_ms, DEFAULT_INFER_TIMEOUT_MS);
+    policy->timeout_ms = timeout_ms ? timeout_ms : policy->options.infer_timeout_ms;
     return AXON_OK;
 }
 
-/* ---- asking -------------------------------------------------------------------------------- */
+/* ---- a connection that owes nothing -------------------------------------------------------- */
 
-static axon_status pack_observation(axon_policy *policy, const axon_value *observation, axon_error *err)
+/* Waits for the reply to a call that was given up, and throws it away. AXON_OK also when the connection, or the
+ * patience with it, was lost over it. */
+static axon_status settle(axon_policy *policy, axi_time deadline, axon_error *err)
 {
-    if (axon_value_type(observation) != AXON_MAP)
-        return axi_fail(err, AXON_EINVAL, "observation: it is no map");
-    if (axon_value_count(observation) == 0) return axi_fail(err, AXON_EINVAL, "observation: it is empty");
-    axon_status status = axi_pack(&policy->request, observation, AXON_MARKER_OPENPI, "observation", err);
-    if (status != AXON_OK || policy->request.length <= policy->max_request_bytes) return status;
-    return axi_fail(err, AXON_ETOOBIG,
-                    "observation: %" PRIu64 " bytes, limit %" PRIu64 " (max_request_bytes)",
-                    policy->request.length, policy->max_request_bytes);
+    axi_time end = deadline < policy->grace_end ? deadline : policy->grace_end;
+    axi_ws_message late;
+    axon_status status = axi_ws_receive(policy->ws, &late, end, err);
+    if (status == AXON_OK) {
+        free(late.data);
+        policy->owes = false;
+        policy->counts.discarded++;
+        return AXON_OK;
+    }
+    if (status == AXON_ECANCELED || status == AXON_ENOMEM) return status;
+    if (status == AXON_ETIMEOUT && axi_now() < policy->grace_end)
+        return axi_fail(err, status, "%s: the server still owes the reply to an earlier call",
+                        policy->name);
+    axi_policy_disconnect(policy, "the reply to an earlier call did not come (grace_ms)");
+    return AXON_OK;
 }
 
 /* Replies carry no number. One that nobody asked for would be taken for the next observation's, and every
@@ -281,56 +129,263 @@ static axon_status expect_silence(axon_policy *policy, axon_error *err)
 {
     bool waiting;
     axon_status status = axi_ws_look(policy->ws, &waiting, err);
+    if (status == AXON_EINVAL || status == AXON_ENOMEM) return status;
+    if (status != AXON_OK && !policy->options.no_reconnect) {
+        axi_policy_disconnect(policy, "it was lost between calls");
+        return AXON_OK;
+    }
     if (status != AXON_OK || !waiting) return status;
     axi_ws_message message;
     status = axi_ws_receive(policy->ws, &message, axi_now(), err);
-    axi_ws_abandon(policy->ws, "the server sent a message that nobody asked for");
-    if (status == AXON_OK && message.is_text)
-        return read_map(policy->name, "message", &message, &policy->server_error, NULL, err);
-    if (status == AXON_OK) free(message.data);
+    if (status == AXON_OK && message.is_text) {
+        policy->server_error = (char *)message.data;
+        axi_fail_by_server(err, policy->name, policy->server_error);
+    } else if (status == AXON_OK) {
+        free(message.data);
+    }
+    bool is_error = status == AXON_OK && policy->server_error;
+    axi_policy_disconnect(policy, "the server sent a message that nobody asked for");
+    if (is_error) return AXON_ESERVER;
     return axi_fail(err, AXON_EPROTOCOL, "%s: the server sent a message that nobody asked for",
                     policy->name);
 }
 
-static axon_status send_request(axon_policy *policy, axi_time deadline, axon_error *err)
+/* After a reconnect the server gets to know again what it was told. */
+static axon_status replay_reset(axon_policy *policy, axi_time deadline, axon_error *err);
+
+static axon_status reconnect(axon_policy *policy, axi_ask ask, axi_time deadline, axon_error *err)
 {
-    const axi_message *request = &policy->request;
-    axon_status status = axi_ws_send(policy->ws, request->parts, request->count, false, deadline, err);
-    if (status != AXON_ETIMEOUT && status != AXON_ECANCELED) return status;
-    axi_ws_abandon(policy->ws, "an observation could not be sent in time");
-    return status;
+    uint32_t limit_ms = policy->options.connect_timeout_ms;
+    axi_time limit = axi_deadline(limit_ms);
+    bool is_ours = limit < deadline;
+    axon_status status = axi_policy_connect(policy, is_ours ? limit : deadline, err);
+    if (status != AXON_OK)
+        return name_limit(status, is_ours ? limit_ms : policy->timeout_ms,
+                          is_ours ? "connect_timeout_ms" : "infer_timeout_ms", err);
+    return policy->reset && ask != AXI_ASK_RESET ? replay_reset(policy, deadline, err) : AXON_OK;
 }
 
-static axon_status receive_reply(axon_policy *policy, axi_time deadline, axi_ws_message *reply,
+/* A connection over which the next message is the answer to the next request. */
+static axon_status make_ready(axon_policy *policy, axi_ask ask, axi_time deadline, axon_error *err)
+{
+    axon_status status = AXON_OK;
+    if (policy->ws && policy->owes) status = settle(policy, deadline, err);
+    if (status == AXON_OK && policy->ws) status = expect_silence(policy, err);
+    if (status != AXON_OK)
+        return status == AXON_ETIMEOUT ? name_limit(status, policy->timeout_ms, "infer_timeout_ms", err)
+                                       : status;
+    if (policy->ws) return AXON_OK;
+    if (policy->options.no_reconnect)
+        return axi_fail(err, AXON_ECONNECT, "%s: the connection was given up (no_reconnect)", policy->name);
+    return reconnect(policy, ask, deadline, err);
+}
+
+/* ---- one request and its reply ------------------------------------------------------------- */
+
+typedef struct round_trip {
+    const struct iovec *parts;
+    size_t count;
+    axi_time deadline;
+    axi_time sent; /* when the system had the last byte */
+    bool is_lost;  /* the connection broke before a byte of the reply came */
+} round_trip;
+
+/* The reply that was not waited for is owed, over a connection that stands. */
+static void owe(axon_policy *policy)
+{
+    axi_time grace = axi_deadline(policy->options.grace_ms);
+    policy->owes = true;
+    policy->grace_end = grace;
+}
+
+static axon_status receive_reply(axon_policy *policy, round_trip *trip, axi_ws_message *reply,
                                  axon_error *err)
 {
-    axon_status status = axi_ws_receive(policy->ws, reply, deadline, err);
+    axon_status status = axi_ws_receive(policy->ws, reply, trip->deadline, err);
     if (status == AXON_OK) return AXON_OK;
     if (status == AXON_ETIMEOUT) axi_fail(err, status, "%s: no reply", policy->name);
-    axi_ws_abandon(policy->ws, "the reply to an earlier observation was not waited for");
+    if (status == AXON_ETIMEOUT || status == AXON_ECANCELED || status == AXON_ENOMEM) {
+        owe(policy);
+        return status;
+    }
+    trip->is_lost = status == AXON_ECONNECT && !axi_ws_has_begun(policy->ws);
+    axi_policy_disconnect(policy, "it was lost while a reply was waited for");
     return status;
 }
 
-static axon_status infer(axon_policy *policy, const axon_value *observation, axon_value **actions,
-                         axon_error *err)
+static axon_status exchange_once(axon_policy *policy, round_trip *trip, axi_ws_message *reply,
+                                 axon_error *err)
 {
-    axi_time started = axi_now(), deadline = axi_deadline(policy->infer_timeout_ms);
+    axon_status status = axi_ws_send(policy->ws, trip->parts, trip->count, false, trip->deadline, err);
+    trip->sent = axi_now();
+    if (status == AXON_OK)
+        status = receive_reply(policy, trip, reply, err);
+    else if (status != AXON_ENOMEM && status != AXON_ETOOBIG && status != AXON_EINVAL) {
+        trip->is_lost = status == AXON_ECONNECT && !axi_ws_has_begun(policy->ws);
+        axi_policy_disconnect(policy, "a request could not be sent whole");
+    }
+    return name_limit(status, policy->timeout_ms, "infer_timeout_ms", err);
+}
+
+static axon_status replay_reset(axon_policy *policy, axi_time deadline, axon_error *err)
+{
+    struct iovec part = {.iov_base = policy->reset, .iov_len = policy->reset_length};
+    round_trip trip = {.parts = &part, .count = 1, .deadline = deadline};
+    axi_ws_message message;
+    axon_status status = exchange_once(policy, &trip, &message, err);
+    if (status != AXON_OK) return status;
+    axon_value *nothing;
+    char *text = NULL;
+    status = axi_dialect_read(policy->dialect, AXI_ASK_RESET, &message, policy->name, &nothing, &text, err);
+    if (status == AXON_OK) return AXON_OK;
+    free(text);
+    axi_policy_disconnect(policy, "the last reset could not be repeated");
+    return axi_fail(err, status, "%s (repeating the last reset after a reconnect)", err->message);
+}
+
+static axon_status exchange_with_resend(axon_policy *policy, axi_ask ask, round_trip *trip,
+                                        axi_ws_message *reply, axon_error *err)
+{
+    axon_status status = exchange_once(policy, trip, reply, err);
+    if (status == AXON_OK || !trip->is_lost || !policy->options.resend || policy->options.no_reconnect)
+        return status;
+    axi_log(AXON_LOG_WARN, "%s; sending it again", err->message);
+    status = reconnect(policy, ask, trip->deadline, err);
+    if (status != AXON_OK) return status;
+    policy->counts.resent++;
+    trip->is_lost = false;
+    return exchange_once(policy, trip, reply, err);
+}
+
+/* ---- calls --------------------------------------------------------------------------------- */
+
+static double ms_between(axi_time from, axi_time to)
+{
+    return (double)(to - from) / 1e6;
+}
+
+static double server_ms_of(const axon_value *reply)
+{
+    double ms;
+    const axon_value *timing = axon_value_get(reply, "server_timing");
+    if (axon_value_as_float(axon_value_get(timing, "infer_ms"), &ms) != AXON_OK || !(ms >= 0)) return -1;
+    return ms;
+}
+
+static axon_status pack(axon_policy *policy, axi_ask ask, const axon_value *value, axon_error *err)
+{
+    axon_status status = axi_dialect_pack(policy->dialect, ask, value, &policy->request, err);
+    if (status != AXON_OK || policy->request.length <= policy->options.max_request_bytes) return status;
+    return axi_fail(err, AXON_ETOOBIG, "%s: %" PRIu64 " bytes, limit %" PRIu64 " (max_request_bytes)",
+                    ask == AXI_ASK_STEP ? "observation" : "reset payload", policy->request.length,
+                    policy->options.max_request_bytes);
+}
+
+/* The packed reset, copied whole: its leaves are the caller's. */
+static axon_status keep_reset(axon_policy *policy, axon_error *err)
+{
+    const axi_message *request = &policy->request;
+    uint8_t *copy = malloc((size_t)request->length);
+    if (!copy) return axi_no_memory(err, request->length);
+    free(policy->reset);
+    policy->reset = copy;
+    policy->reset_length = (size_t)request->length;
+    for (size_t i = 0; i < request->count; copy += request->parts[i].iov_len, i++)
+        if (request->parts[i].iov_len) memcpy(copy, request->parts[i].iov_base, request->parts[i].iov_len);
+    return AXON_OK;
+}
+
+/* What the server refused is not said again. */
+static void forget_reset(axon_policy *policy)
+{
+    free(policy->reset);
+    policy->reset = NULL;
+}
+
+/* After a failover the server may speak another dialect than the request was packed in. */
+static axon_status make_ready_and_pack(axon_policy *policy, axi_ask ask, const axon_value *value,
+                                       axi_time deadline, axon_timing *timing, axon_error *err)
+{
+    axi_time started = axi_now();
+    axon_dialect dialect = policy->dialect;
+    axon_status status = pack(policy, ask, value, err); /* first, so that a bad observation costs nothing */
+    if (status == AXON_OK && ask == AXI_ASK_RESET) status = keep_reset(policy, err);
+    axi_time packed = axi_now();
+    if (status == AXON_OK) status = make_ready(policy, ask, deadline, err);
+    if (status == AXON_OK && policy->dialect != dialect) status = pack(policy, ask, value, err);
+    timing->encode_ms = ms_between(started, packed);
+    timing->connect_ms = ms_between(packed, axi_now());
+    return status;
+}
+
+static axon_status ask_server(axon_policy *policy, axi_ask ask, const axon_value *value, axon_value **reply,
+                              axon_timing *timing, axon_error *err)
+{
+    axi_time started = axi_now();
+    round_trip trip = {.deadline = axi_deadline(policy->timeout_ms)};
+    axon_status status = make_ready_and_pack(policy, ask, value, trip.deadline, timing, err);
+    if (status != AXON_OK) return status;
+    trip.parts = policy->request.parts;
+    trip.count = policy->request.count;
+    axi_ws_message message;
+    axi_time ready = axi_now();
+    status = exchange_with_resend(policy, ask, &trip, &message, err);
+    if (status != AXON_OK) return status;
+    axi_time received = axi_now();
+    timing->sent_bytes = policy->request.length;
+    timing->received_bytes = message.length;
+    status =
+        axi_dialect_read(policy->dialect, ask, &message, policy->name, reply, &policy->server_error, err);
+    if (status != AXON_OK && ask == AXI_ASK_RESET) forget_reset(policy);
+    axi_time done = axi_now();
+    timing->send_ms = ms_between(ready, trip.sent);
+    timing->wait_ms = ms_between(trip.sent, received);
+    timing->decode_ms = ms_between(received, done);
+    timing->total_ms = ms_between(started, done);
+    timing->server_ms = status == AXON_OK ? server_ms_of(*reply) : -1;
+    return status;
+}
+
+static void log_call(const axon_policy *policy, axon_status status, const axon_timing *timing)
+{
+    if (!axi_log_wants(AXON_LOG_DEBUG)) return;
+    axi_log(AXON_LOG_DEBUG, "%s: %" PRIu64 " bytes sent, %" PRIu64 " received, %.3f ms: %s", policy->name,
+            timing->sent_bytes, timing->received_bytes, timing->total_ms, axon_status_name(status));
+}
+
+static axon_status enter(axon_policy *policy, axon_error *err)
+{
+    if (getpid() != policy->owner)
+        return axi_fail(err, AXON_EINVAL, "%s: the connection belongs to the parent of this process",
+                        policy->name);
+    pthread_mutex_lock(&policy->swap); /* a cancel counts from in_call on */
+    bool was_in_call = atomic_load(&policy->in_call);
+    if (!was_in_call) {
+        atomic_store(&policy->is_cancelled, false);
+        if (policy->ws) axi_ws_begin(policy->ws);
+        atomic_store(&policy->in_call, true);
+    }
+    pthread_mutex_unlock(&policy->swap);
+    if (was_in_call) return axi_fail(err, AXON_EINVAL, "%s: another thread is in a call", policy->name);
     free(policy->server_error);
     policy->server_error = NULL;
+    return AXON_OK;
+}
 
-    axi_ws_message reply;
-    axon_status status = pack_observation(policy, observation, err);
-    if (status == AXON_OK) status = expect_silence(policy, err);
-    if (status != AXON_OK) return status;
-    status = send_request(policy, deadline, err);
-    if (status == AXON_OK) status = receive_reply(policy, deadline, &reply, err);
-    if (status != AXON_OK) return name_limit(status, policy->infer_timeout_ms, "infer_timeout_ms", err);
-    size_t length = reply.length;
-    status = read_map(policy->name, "reply", &reply, &policy->server_error, actions, err);
-    if (axi_log_wants(AXON_LOG_DEBUG))
-        axi_log(AXON_LOG_DEBUG, "%s: %" PRIu64 " bytes sent, %zu received, %.3f ms: %s", policy->name,
-                policy->request.length, length, (double)(axi_now() - started) / 1e6,
-                axon_status_name(status));
+static axon_status call(axon_policy *policy, axi_ask ask, const axon_value *value, axon_value **reply,
+                        axon_error *err)
+{
+    axon_error failure;
+    axon_timing timing = {.server_ms = -1};
+    axon_status status = enter(policy, &failure);
+    if (status == AXON_OK) {
+        if (axi_dialect_has(policy->dialect, ask))
+            status = ask_server(policy, ask, value, reply, &timing, &failure);
+        axi_policy_count(policy, ask, status, &timing);
+        log_call(policy, status, &timing);
+        atomic_store(&policy->in_call, false);
+    }
+    if (status != AXON_OK && err) *err = failure;
     return status;
 }
 
@@ -340,17 +395,25 @@ axon_status axon_policy_infer(axon_policy *policy, const axon_value *observation
     if (!policy) return axi_fail(err, AXON_EINVAL, "policy: it is NULL");
     if (!observation) return axi_fail(err, AXON_EINVAL, "observation: it is NULL");
     if (!actions) return axi_fail(err, AXON_EINVAL, "actions: it is NULL");
-    if (!atomic_load(&policy->in_call)) axi_ws_begin(policy->ws); /* a cancel counts from in_call on */
-    if (atomic_exchange(&policy->in_call, true))
-        return axi_fail(err, AXON_EINVAL, "%s: another thread is in axon_policy_infer()", policy->name);
-    axon_error failure;
-    axon_status status = infer(policy, observation, actions, &failure);
-    atomic_store(&policy->in_call, false);
-    if (status != AXON_OK && err) *err = failure;
-    return status;
+    if (axon_value_type(observation) == AXON_MAP && axon_value_count(observation) == 0)
+        return axi_fail(err, AXON_EINVAL, "observation: it is empty");
+    return call(policy, AXI_ASK_STEP, observation, actions, err);
+}
+
+axon_status axon_policy_reset(axon_policy *policy, const axon_value *payload, axon_error *err)
+{
+    if (!policy) return axi_fail(err, AXON_EINVAL, "policy: it is NULL");
+    axon_value *nothing = NULL;
+    return call(policy, AXI_ASK_RESET, payload, &nothing, err);
 }
 
 void axon_policy_cancel(axon_policy *policy)
 {
-    if (policy && atomic_load(&policy->in_call)) axi_ws_cancel(policy->ws);
+    if (!policy || getpid() != policy->owner) return;
+    pthread_mutex_lock(&policy->swap);
+    if (atomic_load(&policy->in_call)) {
+        atomic_store(&policy->is_cancelled, true);
+        if (policy->ws) axi_ws_cancel(policy->ws);
+    }
+    pthread_mutex_unlock(&policy->swap);
 }

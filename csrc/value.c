@@ -303,6 +303,74 @@ void axi_value_remove(axon_value *map, const char *key)
     map->as.children.count--;
 }
 
+void axi_value_unwrap(axon_value *map, const char *key)
+{
+    axon_value *child = find(map, key, strlen(key));
+    axon_value kept = *child, rest = *map;
+    *child = (axon_value){.type = AXON_NIL};
+    rest.key = NULL;
+    rest.flags = 0;
+    axi_value_clear(&rest);
+    clear_key(&kept);
+    map->type = kept.type;
+    map->as = kept.as;
+    map->flags |= kept.flags & (AXI_OWNS_DATA | AXI_IS_WHOLE);
+}
+
+static bool same_array(const axon_array *one, const axon_array *other)
+{
+    uint64_t bytes, others;
+    if (one->dtype != other->dtype || one->ndim != other->ndim || one->itemsize != other->itemsize)
+        return false;
+    for (int i = 0; i < one->ndim; i++)
+        if (one->shape[i] != other->shape[i]) return false;
+    if (axon_array_size(one, &bytes, NULL) != AXON_OK || axon_array_size(other, &others, NULL) != AXON_OK)
+        return false;
+    return bytes == others && (bytes == 0 || memcmp(one->data, other->data, (size_t)bytes) == 0);
+}
+
+static bool same_children(const axon_value *one, const axon_value *other)
+{
+    size_t count = axon_value_count(one);
+    if (count != axon_value_count(other)) return false;
+    for (size_t i = 0; i < count; i++) {
+        const axon_value *child = &one->as.children.items[i];
+        const axon_value *twin = one->type == AXON_MAP ? find(other, child->key, child->key_length)
+                                                       : &other->as.children.items[i];
+        if (!twin || !axi_value_equal(child, twin)) return false;
+    }
+    return true;
+}
+
+bool axi_value_equal(const axon_value *one, const axon_value *other)
+{
+    if (axon_value_type(one) != axon_value_type(other)) return false;
+    switch (axon_value_type(one)) {
+    case AXON_LIST:
+    case AXON_MAP:
+        return same_children(one, other);
+    case AXON_ARRAY:
+    case AXON_SCALAR:
+        return same_array(one->as.array, other->as.array);
+    case AXON_STRING:
+    case AXON_BYTES:
+    case AXON_JSON:
+        return one->as.bytes.length == other->as.bytes.length &&
+               (one->as.bytes.length == 0 ||
+                memcmp(one->as.bytes.data, other->as.bytes.data, one->as.bytes.length) == 0);
+    case AXON_BOOL:
+    case AXON_INT:
+    case AXON_UINT:
+    case AXON_FLOAT: /* the bits: a NaN is the NaN that it was */
+        return one->as.natural == other->as.natural;
+    case AXON_IMAGE:
+        return one->as.image == other->as.image;
+    case AXON_NIL:
+        break;
+    }
+    return true;
+}
+
 axon_status axon_value_append(axon_value *list, axon_value *child)
 {
     axon_status status = check_addition(list, AXON_LIST, child);

@@ -54,6 +54,12 @@ void axi_value_clear(axon_value *node);
 /* Takes the child that axon_value_get() finds, if any, out of a map. */
 void axi_value_remove(axon_value *map, const char *key);
 
+/* Makes a received map, a root, its own child of that name, which must be there; its other children are freed. */
+void axi_value_unwrap(axon_value *map, const char *key);
+
+/* Whether two received trees say the same; keys in any order. */
+bool axi_value_equal(const axon_value *one, const axon_value *other);
+
 /* Takes an array that is whole out of its node, which is nil afterwards: the caller's, to be freed. NULL when the
  * node is anything else; it is left alone then. */
 axon_array *axi_value_take_array(axon_value *node);

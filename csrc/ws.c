@@ -185,6 +185,14 @@ axon_status axi_ws_look(axi_ws *ws, bool *waiting, axon_error *err)
     return leave(ws, status);
 }
 
+bool axi_ws_has_begun(axi_ws *ws)
+{
+    pthread_mutex_lock(&ws->lock);
+    bool has_begun = ws->queue.count > 0 || axi_ws_reader_is_within(&ws->reader);
+    pthread_mutex_unlock(&ws->lock);
+    return has_begun;
+}
+
 /* ---- the thread that answers pings --------------------------------------------------------- */
 
 static void tick(axi_ws *ws)

@@ -18,6 +18,7 @@
 
 #include "internal.h"
 
+#include <stdatomic.h>
 #include <sys/uio.h>
 
 typedef struct axi_ws axi_ws;
@@ -28,7 +29,8 @@ typedef struct axi_ws_options {
     bool tls_insecure;
     uint32_t retry_min_ms; /* 0: a refused connection fails at once */
     uint32_t retry_max_ms;
-    uint64_t max_message_bytes; /* of what the peer sends */
+    uint64_t max_message_bytes;      /* of what the peer sends */
+    const atomic_bool *is_cancelled; /* ends axi_ws_open() when it becomes true; may be NULL */
 } axi_ws_options;
 
 typedef struct axi_ws_message {
@@ -55,6 +57,9 @@ axon_status axi_ws_receive(axi_ws *ws, axi_ws_message *message, axi_time deadlin
 /* Looks without waiting: AXON_OK when the connection stands and nothing of a message has come that nobody has
  * received yet; `*waiting` is true when something has. */
 axon_status axi_ws_look(axi_ws *ws, bool *waiting, axon_error *err);
+
+/* Whether a part of a message, or a whole one, has come that nobody has received; of a lost connection, too. */
+bool axi_ws_has_begun(axi_ws *ws);
 
 /* Gives the connection up: what is on the way in either direction is lost, later calls are AXON_ECONNECT with
  * `reason` in the message. */

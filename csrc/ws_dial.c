@@ -6,7 +6,6 @@
 #include <netdb.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/random.h>
 
 /* ---- one round over all addresses ---------------------------------------------------------- */
 
@@ -53,23 +52,15 @@ static axon_status try_once(axi_link **link, axi_link_target *target, axi_time d
 
 /* ---- trying again -------------------------------------------------------------------------- */
 
-/* Somewhere between half of `pause_ms` and all of it, so that robots that lost their server together do not come
- * back together. */
-static uint32_t with_jitter(uint32_t pause_ms)
-{
-    uint32_t noise = 0;
-    if (getrandom(&noise, sizeof noise, GRND_NONBLOCK) < 0) noise = (uint32_t)axi_now();
-    uint32_t half = pause_ms / 2;
-    return pause_ms - (half ? noise % half : 0);
-}
-
-static axon_status sleep_for(uint32_t pause_ms, axi_time deadline, axon_error *err)
+static axon_status sleep_for(uint32_t pause_ms, axi_time deadline, const atomic_bool *is_cancelled,
+                             axon_error *err)
 {
     axi_time end = axi_deadline(pause_ms);
     if (end > deadline) end = deadline;
     for (int left; (left = axi_left_ms(end, AXI_LOOK_UP_MS)) > 0;) {
         poll(NULL, 0, left);
-        if (axi_interrupted()) return axi_fail(err, AXON_ECANCELED, "cancelled while waiting to try again");
+        if (axi_interrupted() || (is_cancelled && atomic_load(is_cancelled)))
+            return axi_fail(err, AXON_ECANCELED, "cancelled while waiting to try again");
     }
     return AXON_OK;
 }
@@ -89,7 +80,8 @@ axon_status axi_ws_dial(axi_link **link, const axi_ws_url *url, const axi_ws_opt
                               .proxy = &proxy,
                               .authorization = options->authorization,
                               .ca_file = options->ca_file,
-                              .tls_insecure = options->tls_insecure};
+                              .tls_insecure = options->tls_insecure,
+                              .is_cancelled = options->is_cancelled};
     axon_error failure;
     uint32_t pause_ms = options->retry_min_ms;
     for (unsigned tries = 1;; tries++) {
@@ -99,7 +91,8 @@ axon_status axi_ws_dial(axi_link **link, const axi_ws_url *url, const axi_ws_opt
         if (!again || pause_ms == 0) break;
         axi_log(AXON_LOG_WARN, "%s: %s; trying again", url->authority, failure.message);
         axon_error cancelled;
-        axon_status slept = sleep_for(with_jitter(pause_ms), deadline, &cancelled);
+        axon_status slept =
+            sleep_for(axi_with_jitter(pause_ms), deadline, options->is_cancelled, &cancelled);
         if (slept != AXON_OK) return axi_fail(err, slept, "%s", cancelled.message);
         pause_ms = longer(pause_ms, options->retry_max_ms);
         if (axi_left_ms(deadline, 1) > 0) continue;

@@ -508,7 +508,9 @@ static axon_status drive(axi_link *link, axi_time deadline, bool *again, axon_er
         if (axi_left_ms(deadline, 1) == 0) return fail_by_time(link, err);
         if (axi_now() - look_up < (axi_time)AXI_LOOK_UP_MS * 1000000) continue;
         look_up = axi_now();
-        if (axi_interrupted()) return axi_fail(err, AXON_ECANCELED, "cancelled while connecting");
+        const atomic_bool *is_cancelled = link->target->is_cancelled;
+        if (axi_interrupted() || (is_cancelled && atomic_load(is_cancelled)))
+            return axi_fail(err, AXON_ECANCELED, "cancelled while connecting");
     }
     return AXON_OK;
 }

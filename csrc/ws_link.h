@@ -20,6 +20,7 @@ typedef struct axi_link_target {
     const char *authorization;
     const char *ca_file;
     bool tls_insecure;
+    const atomic_bool *is_cancelled; /* may be NULL */
 } axi_link_target;
 
 /* One try. On failure `*again` says whether another may help: nobody listens, or it hung up before the upgrade.

@@ -1,0 +1,345 @@
+/* Opening a policy's connection and opening it again. See policy_internal.h. */
+#include "policy_internal.h"
+
+#include "service_internal.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+enum {
+    DEFAULT_CONNECT_TIMEOUT_MS = 10000,
+    DEFAULT_RETRY_MIN_MS = 100,
+    DEFAULT_RETRY_MAX_MS = 2000,
+    DEFAULT_INFER_TIMEOUT_MS = 60000,
+    DEFAULT_CLOSE_TIMEOUT_MS = 1000,
+    DEFAULT_GRACE_MS = 10000,
+    DEFAULT_MAX_REPLY_BYTES = 64 * 1024 * 1024,
+    DEFAULT_MAX_REQUEST_BYTES = 1024 * 1024 * 1024,
+    DEFAULT_PORT = 8000 /* of a policy server, where no URL says otherwise */
+};
+
+/* ---- options ------------------------------------------------------------------------------- */
+
+static uint32_t or_default(uint32_t given, uint32_t standard)
+{
+    return given ? given : standard;
+}
+
+static bool is_switch(int32_t value)
+{
+    return value == 0 || value == 1;
+}
+
+/* What may stand in a header's value, so that a key cannot bring headers of its own along. */
+static bool is_header_text(const char *text)
+{
+    for (; *text; text++)
+        if (*text < ' ' || *text > '~') return false;
+    return true;
+}
+
+static axon_status check_switches(const axon_policy_options *o, axon_error *err)
+{
+    const struct {
+        int32_t value;
+        const char *name;
+    } switches[] = {{o->connect_once, "connect_once"},
+                    {o->tls_insecure, "tls_insecure"},
+                    {o->no_reconnect, "no_reconnect"},
+                    {o->resend, "resend"},
+                    {o->metadata_may_change, "metadata_may_change"}};
+    for (size_t i = 0; i < sizeof switches / sizeof *switches; i++)
+        if (!is_switch(switches[i].value))
+            return axi_fail(err, AXON_EINVAL, "%s is neither 0 nor 1", switches[i].name);
+    return AXON_OK;
+}
+
+static axon_status check_options(const axon_policy_options *o, axon_error *err)
+{
+    axon_status status = check_switches(o, err);
+    if (status != AXON_OK) return status;
+    if (o->api_key && strlen(o->api_key) > AXI_POLICY_MAX_KEY)
+        return axi_fail(err, AXON_EINVAL, "api_key: %zu bytes, limit %d", strlen(o->api_key),
+                        AXI_POLICY_MAX_KEY);
+    if (o->api_key && !is_header_text(o->api_key))
+        return axi_fail(err, AXON_EINVAL, "api_key: it has characters that no header can carry");
+    if ((int)o->dialect < AXON_DIALECT_AUTO || o->dialect > AXON_VLLM_OMNI)
+        return axi_fail(err, AXON_EINVAL, "dialect is %d, which is none", (int)o->dialect);
+    return AXON_OK;
+}
+
+static void fill_in(axon_policy_options *o)
+{
+    o->connect_timeout_ms = or_default(o->connect_timeout_ms, DEFAULT_CONNECT_TIMEOUT_MS);
+    o->retry_min_ms = or_default(o->retry_min_ms, DEFAULT_RETRY_MIN_MS);
+    o->retry_max_ms = or_default(o->retry_max_ms, DEFAULT_RETRY_MAX_MS);
+    o->infer_timeout_ms = or_default(o->infer_timeout_ms, DEFAULT_INFER_TIMEOUT_MS);
+    o->close_timeout_ms = or_default(o->close_timeout_ms, DEFAULT_CLOSE_TIMEOUT_MS);
+    o->grace_ms = or_default(o->grace_ms, DEFAULT_GRACE_MS);
+    if (o->retry_max_ms < o->retry_min_ms) o->retry_max_ms = o->retry_min_ms;
+    if (!o->max_reply_bytes) o->max_reply_bytes = DEFAULT_MAX_REPLY_BYTES;
+    if (!o->max_request_bytes) o->max_request_bytes = DEFAULT_MAX_REQUEST_BYTES;
+}
+
+/* ---- URLs ---------------------------------------------------------------------------------- */
+
+static bool names_port(const char *authority, size_t length)
+{
+    const char *from = *authority == '[' ? memchr(authority, ']', length) : authority;
+    return from && memchr(from, ':', length - (size_t)(from - authority));
+}
+
+/* Makes "host", "host:port" and URLs into one whole URL. What it leaves wrong, axi_ws_open() refuses. */
+static axon_status make_whole(char **whole, const char *url, axon_error *err)
+{
+    if (!url || !*url) return axi_fail(err, AXON_EINVAL, "policy URL: it is empty");
+    const char *scheme = strstr(url, "://"), *rest = scheme ? scheme + 3 : url;
+    bool is_tls = scheme && strncasecmp(url, "wss://", 6) == 0;
+    if (scheme && !is_tls && strncasecmp(url, "ws://", 5) != 0)
+        return axi_fail(err, AXON_EINVAL, "policy URL \"%.*s\": it must begin with ws:// or wss://",
+                        AXI_URL_SHOWN, url);
+
+    size_t authority = strcspn(rest, "/?#");
+    bool needs_port = !scheme && authority > 0 && !names_port(rest, authority);
+    const char *path = strcmp(rest + authority, "/") == 0 ? "" : rest + authority;
+    char port[8] = "";
+    if (needs_port) snprintf(port, sizeof port, ":%d", DEFAULT_PORT);
+    if (asprintf(whole, "%s%.*s%s%s", is_tls ? "wss://" : "ws://", (int)authority, rest, port, path) >= 0)
+        return AXON_OK;
+    *whole = NULL;
+    return axi_no_memory(err, strlen(url));
+}
+
+static axon_status copy_urls(axon_policy *policy, const char *url, const char *const *more, axon_error *err)
+{
+    size_t count = 1;
+    while (more && more[count - 1] && count <= AXI_POLICY_MAX_URLS)
+        count++;
+    if (count > AXI_POLICY_MAX_URLS)
+        return axi_fail(err, AXON_EINVAL, "more_urls: more than %d of them", AXI_POLICY_MAX_URLS - 1);
+    policy->urls = calloc(count, sizeof *policy->urls);
+    if (!policy->urls) return axi_no_memory(err, count * sizeof *policy->urls);
+    axon_status status = AXON_OK;
+    for (size_t i = 0; i < count && status == AXON_OK; i++, policy->url_count += status == AXON_OK)
+        status = make_whole(&policy->urls[i], i ? more[i - 1] : url, err);
+    return status;
+}
+
+static axon_status copy_strings(axon_policy *policy, const axon_policy_options *o, axon_error *err)
+{
+    if (o->api_key && asprintf(&policy->authorization, "Api-Key %s", o->api_key) < 0) {
+        policy->authorization = NULL;
+        return axi_no_memory(err, strlen(o->api_key));
+    }
+    policy->ca_file = o->ca_file ? strdup(o->ca_file) : NULL;
+    return o->ca_file && !policy->ca_file ? axi_no_memory(err, strlen(o->ca_file)) : AXON_OK;
+}
+
+axon_status axi_policy_configure(axon_policy *policy, const char *url, const axon_policy_options *opts,
+                                 axon_error *err)
+{
+    axon_policy_options *o = &policy->options;
+    axon_status status = axi_options_read(o, sizeof *o, opts, err);
+    if (status == AXON_OK) status = check_options(o, err);
+    if (status != AXON_OK) return status;
+    fill_in(o);
+    policy->timeout_ms = o->infer_timeout_ms;
+    status = copy_urls(policy, url, o->more_urls, err);
+    return status == AXON_OK ? copy_strings(policy, o, err) : status;
+}
+
+/* ---- metadata ------------------------------------------------------------------------------ */
+
+/* A value in few words, for a message. */
+static void print_shortly(char *text, size_t size, const axon_value *value)
+{
+    char *json = NULL;
+    if (!value || axon_value_to_json(value, &json, NULL, NULL) != AXON_OK)
+        snprintf(text, size, "%s", value ? "something else" : "nothing");
+    else
+        snprintf(text, size, "%s", json);
+    axon_free(json);
+}
+
+/* The first key, in the order of `one`, under which `other` says something else. */
+static bool find_difference(const axon_value *one, const axon_value *other, char *key, size_t size)
+{
+    for (size_t i = 0; i < axon_value_count(one); i++) {
+        size_t length;
+        const char *name = axon_value_key(one, i, &length, NULL);
+        snprintf(key, size, "%.*s", (int)(length < size ? length : size), name);
+        if (!axi_value_equal(axon_value_at(one, i), axon_value_get(other, key))) return true;
+    }
+    return false;
+}
+
+static axon_status compare_metadata(const axon_policy *policy, const axon_value *now, axon_error *err)
+{
+    const axon_value *before = policy->metadata;
+    if (!before || policy->options.metadata_may_change || axi_value_equal(before, now)) return AXON_OK;
+    char key[48] = "", was[64], is[64];
+    if (!find_difference(before, now, key, sizeof key)) find_difference(now, before, key, sizeof key);
+    print_shortly(was, sizeof was, axon_value_get(before, key));
+    print_shortly(is, sizeof is, axon_value_get(now, key));
+    return axi_fail(
+        err, AXON_EPROTOCOL,
+        "%s: after the reconnect its metadata is another: \"%s\" was %s, is %s (metadata_may_change)",
+        policy->name, key, was, is);
+}
+
+static axon_status read_metadata(const axon_policy *policy, axi_ws_message *message, axon_value **metadata,
+                                 axon_error *err)
+{
+    if (message->is_text) {
+        axi_fail_by_server(err, policy->name, (char *)message->data);
+        free(message->data);
+        return AXON_ESERVER;
+    }
+    char subject[AXON_ERROR_TEXT / 2];
+    snprintf(subject, sizeof subject, "%s: metadata", policy->name);
+    axon_status status = axi_unpack(message->data, message->length, subject, metadata, err);
+    if (status != AXON_OK || axon_value_type(*metadata) == AXON_MAP) return status;
+    axon_value_free(*metadata);
+    *metadata = NULL;
+    return axi_fail(err, AXON_EPROTOCOL, "%s: it is no map", subject);
+}
+
+static axon_status receive_metadata(axon_policy *policy, axi_ws *ws, axi_time deadline, axon_error *err)
+{
+    axi_ws_message message;
+    axon_value *metadata = NULL;
+    axon_status status = axi_ws_receive(ws, &message, deadline, err);
+    if (status == AXON_ETIMEOUT)
+        return axi_fail(err, status, "%s: listening but silent: no metadata", policy->name);
+    if (status == AXON_OK) status = read_metadata(policy, &message, &metadata, err);
+    if (status == AXON_OK) status = compare_metadata(policy, metadata, err);
+    if (status != AXON_OK || (policy->metadata && !policy->options.metadata_may_change)) {
+        axon_value_free(metadata); /* the one that the caller knows stays where it is */
+        return status;
+    }
+    axon_value_free(policy->metadata);
+    policy->metadata = metadata;
+    return AXON_OK;
+}
+
+/* ---- connecting ---------------------------------------------------------------------------- */
+
+/* The thread that cancels sees a connection from here on. */
+static axon_status take_over(axon_policy *policy, axi_ws *ws, axon_error *err)
+{
+    pthread_mutex_lock(&policy->swap);
+    policy->ws = ws;
+    bool is_cancelled = atomic_load(&policy->is_cancelled);
+    pthread_mutex_unlock(&policy->swap);
+    return is_cancelled ? axi_fail(err, AXON_ECANCELED, "%s: cancelled", policy->name) : AXON_OK;
+}
+
+static axon_status try_url(axon_policy *policy, size_t index, uint32_t retry_min_ms, axi_time deadline,
+                           axon_error *err)
+{
+    const axon_policy_options *o = &policy->options;
+    axi_ws_options options = {.authorization = policy->authorization,
+                              .ca_file = policy->ca_file,
+                              .tls_insecure = o->tls_insecure,
+                              .retry_min_ms = retry_min_ms,
+                              .retry_max_ms = o->retry_max_ms,
+                              .max_message_bytes = o->max_reply_bytes,
+                              .is_cancelled = &policy->is_cancelled};
+    snprintf(policy->name, sizeof policy->name, "%s", policy->urls[index]);
+    axi_ws *ws;
+    axon_status status = axi_ws_open(&ws, policy->urls[index], &options, deadline, err);
+    if (status != AXON_OK) return status;
+    status = take_over(policy, ws, err);
+    if (status == AXON_OK) status = receive_metadata(policy, ws, deadline, err);
+    if (status != AXON_OK) axi_policy_disconnect(policy, "its metadata did not come");
+    return status;
+}
+
+/* One of several servers that swallows everything must leave time for the others. */
+static axi_time share_of(axi_time deadline, size_t left)
+{
+    if (left <= 1 || deadline == AXI_NEVER) return deadline;
+    axi_time now = axi_now();
+    return now < deadline ? now + (deadline - now) / (axi_time)left : deadline;
+}
+
+/* Every server once, in order. */
+static axon_status try_all(axon_policy *policy, axi_time deadline, bool *again, axon_error *err)
+{
+    axon_status status = AXON_ECONNECT;
+    *again = false;
+    for (size_t i = 0; i < policy->url_count; i++) {
+        status = try_url(policy, i, 0, share_of(deadline, policy->url_count - i), err);
+        if (status == AXON_OK) policy->url = i;
+        if (status == AXON_OK || status == AXON_ECANCELED || status == AXON_ENOMEM) return status;
+        if (status == AXON_ECONNECT || status == AXON_ETIMEOUT) *again = true;
+        axi_log(AXON_LOG_WARN, "%s", err->message);
+    }
+    return status;
+}
+
+static axon_status pause_between(axon_policy *policy, uint32_t pause_ms, axi_time deadline, axon_error *err)
+{
+    axi_time end = axi_deadline(axi_with_jitter(pause_ms));
+    if (end > deadline) end = deadline;
+    for (int left; (left = axi_left_ms(end, AXI_LOOK_UP_MS)) > 0;) {
+        poll(NULL, 0, left);
+        if (axi_interrupted() || atomic_load(&policy->is_cancelled))
+            return axi_fail(err, AXON_ECANCELED, "%s: cancelled while waiting to try again", policy->name);
+    }
+    return AXON_OK;
+}
+
+static axon_status try_in_turn(axon_policy *policy, axi_time deadline, axon_error *err)
+{
+    const axon_policy_options *o = &policy->options;
+    for (uint32_t pause_ms = o->retry_min_ms;;) {
+        bool again;
+        axon_status status = try_all(policy, deadline, &again, err);
+        if (status == AXON_OK || !again || o->connect_once) return status;
+        if (axi_left_ms(deadline, 1) == 0) return status;
+        axon_error cancelled;
+        axon_status slept = pause_between(policy, pause_ms, deadline, &cancelled);
+        if (slept != AXON_OK) return axi_fail(err, slept, "%s", cancelled.message);
+        if (axi_left_ms(deadline, 1) == 0) return status;
+        pause_ms = pause_ms > o->retry_max_ms / 2 ? o->retry_max_ms : pause_ms * 2;
+    }
+}
+
+axon_status axi_policy_connect(axon_policy *policy, axi_time deadline, axon_error *err)
+{
+    const axon_policy_options *o = &policy->options;
+    size_t before = policy->url;
+    bool is_first = !policy->metadata;
+    axon_status status = policy->url_count > 1
+                             ? try_in_turn(policy, deadline, err)
+                             : try_url(policy, 0, o->connect_once ? 0 : o->retry_min_ms, deadline, err);
+    if (status != AXON_OK) {
+        snprintf(policy->name, sizeof policy->name, "%s", policy->urls[policy->url]);
+        return status;
+    }
+    policy->owes = false;
+    policy->dialect = o->dialect ? o->dialect : axi_dialect_of(policy->urls[policy->url], policy->metadata);
+    if (is_first) return AXON_OK;
+    policy->counts.reconnects++;
+    policy->counts.failovers += policy->url != before;
+    axi_log(AXON_LOG_INFO, "%s: connected again", policy->name);
+    return AXON_OK;
+}
+
+void axi_policy_disconnect(axon_policy *policy, const char *why)
+{
+    pthread_mutex_lock(&policy->swap);
+    axi_ws *ws = policy->ws;
+    policy->ws = NULL;
+    pthread_mutex_unlock(&policy->swap);
+    policy->owes = false;
+    if (!ws) return;
+    axi_ws_abandon(ws, why);
+    axi_ws_close(ws, axi_now());
+}
