@@ -96,7 +96,7 @@ const char *axon_policy_server_error(const axon_policy *policy)
 axon_status axon_policy_set_infer_timeout(axon_policy *policy, uint32_t timeout_ms, axon_error *err)
 {
     if (!policy) return axi_fail(err, AXON_EINVAL, "policy: it is NULL");
-    policy->timeout_ms = timeout_ms ? timeout_ms : policy->options.infer_timeout_ms;
+    policy->timeout_ms = timeout_ms ? timeout_ms : AXI_POLICY_INFER_TIMEOUT_MS;
     return AXON_OK;
 }
 

@@ -15,7 +15,6 @@ enum {
     DEFAULT_CONNECT_TIMEOUT_MS = 10000,
     DEFAULT_RETRY_MIN_MS = 100,
     DEFAULT_RETRY_MAX_MS = 2000,
-    DEFAULT_INFER_TIMEOUT_MS = 60000,
     DEFAULT_CLOSE_TIMEOUT_MS = 1000,
     DEFAULT_GRACE_MS = 10000,
     DEFAULT_MAX_REPLY_BYTES = 64 * 1024 * 1024,
@@ -78,7 +77,7 @@ static void fill_in(axon_policy_options *o)
     o->connect_timeout_ms = or_default(o->connect_timeout_ms, DEFAULT_CONNECT_TIMEOUT_MS);
     o->retry_min_ms = or_default(o->retry_min_ms, DEFAULT_RETRY_MIN_MS);
     o->retry_max_ms = or_default(o->retry_max_ms, DEFAULT_RETRY_MAX_MS);
-    o->infer_timeout_ms = or_default(o->infer_timeout_ms, DEFAULT_INFER_TIMEOUT_MS);
+    o->infer_timeout_ms = or_default(o->infer_timeout_ms, AXI_POLICY_INFER_TIMEOUT_MS);
     o->close_timeout_ms = or_default(o->close_timeout_ms, DEFAULT_CLOSE_TIMEOUT_MS);
     o->grace_ms = or_default(o->grace_ms, DEFAULT_GRACE_MS);
     if (o->retry_max_ms < o->retry_min_ms) o->retry_max_ms = o->retry_min_ms;

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 enum {
+    AXI_POLICY_INFER_TIMEOUT_MS = 60000, /* the default */
     AXI_POLICY_MAX_KEY = 4096, /* bytes of an API key */
     AXI_POLICY_MAX_URLS = 64
 };

@@ -100,7 +100,7 @@ AXON_API const char *axon_policy_url(const axon_policy *policy);
 /** The dialect that is spoken: never AXON_DIALECT_AUTO. */
 AXON_API axon_dialect axon_policy_dialect(const axon_policy *policy);
 
-/** Changes infer_timeout_ms for the calls that follow; 0 restores what the policy was opened with. */
+/** Changes infer_timeout_ms for the calls that follow; 0 restores the default. */
 AXON_API axon_status axon_policy_set_infer_timeout(axon_policy *policy, uint32_t timeout_ms,
                                                    axon_error *err);
 

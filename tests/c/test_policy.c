@@ -497,7 +497,8 @@ static void after_openpis_error_the_close_is_told(void **state)
 {
     (void)state;
     ws_fake *fake = serve(fail_and_close);
-    axon_policy *policy = open_or_fail(fake->url, NULL);
+    axon_policy_options options = {.size = sizeof options, .no_reconnect = 1};
+    axon_policy *policy = open_or_fail(fake->url, &options);
     assert_infer_fails(policy, AXON_ESERVER, "KeyError: 'state'");
     assert_true(wait_until(fake, 0, 1));
     assert_infer_fails(policy, AXON_ECONNECT, "1011 (internal error): Internal server error");
@@ -535,8 +536,8 @@ static void replies_that_are_none_are_refused(void **state)
     assert_reply_refused("", "reply");
     assert_reply_refused("c1", "reply");
     assert_reply_refused("81 a1", "reply");
-    assert_reply_refused("93 01 02 03", "reply: it is no map");
-    assert_reply_refused("c0", "reply: it is no map");
+    assert_reply_refused("93 01 02 03", "reply: it is neither a map nor an array");
+    assert_reply_refused("c0", "reply: it is neither a map nor an array");
     assert_reply_refused("80 80", "reply");
     assert_reply_refused("df ffffffff", "reply");
     assert_reply_refused("81 a161 84 c40b5f5f6e6461727261795f5f c3 c40464617461 c404 00000000"
@@ -557,7 +558,6 @@ static void a_reply_that_is_too_long_is_refused_by_its_header(void **state)
     ws_fake *fake = serve(answer_at_length);
     axon_policy *policy = open_or_fail(fake->url, NULL);
     assert_infer_fails(policy, AXON_ETOOBIG, "268435456 bytes or more, limit 67108864 (max_reply_bytes)");
-    assert_infer_fails(policy, AXON_ECONNECT, "268435456");
     axon_policy_close(policy);
     ws_fake_stop(fake);
 }
@@ -610,7 +610,8 @@ static void reply_and_reset(ws_peer *peer)
 static void assert_death_between_calls_is_told(ws_script script, const char *words)
 {
     ws_fake *fake = serve(script);
-    axon_policy *policy = open_or_fail(fake->url, NULL);
+    axon_policy_options options = {.size = sizeof options, .no_reconnect = 1};
+    axon_policy *policy = open_or_fail(fake->url, &options);
     assert_answer(policy, 1);
     assert_true(wait_until(fake, 0, 1));
     ws_pause(50);
@@ -631,7 +632,7 @@ static void reply_twice(ws_peer *peer)
 {
     ws_skip_message(peer);
     reply_number(peer, 1);
-    reply_number(peer, 99);
+    if (peer->number == 1) reply_number(peer, 99);
     ws_note(peer, 0, 1);
     count_up(peer);
 }
@@ -654,7 +655,8 @@ static void a_message_that_nobody_asked_for_answers_nothing(void **state)
     assert_answer(policy, 1);
     assert_true(wait_until(fake, 0, 1));
     assert_infer_fails(policy, AXON_EPROTOCOL, "nobody asked for");
-    assert_infer_fails(policy, AXON_ECONNECT, "nobody asked for");
+    assert_answer(policy,
+                  1); /* of a new connection, where the next reply belongs to the next observation */
     axon_policy_close(policy);
     ws_fake_stop(fake);
 
@@ -687,7 +689,7 @@ static void a_late_reply_is_never_taken_for_a_later_ones(void **state)
     assert_answer(policy, 1);
     assert_infer_fails(policy, AXON_ETIMEOUT, ": no reply after 300 ms (infer_timeout_ms)");
     ws_pause(500);
-    assert_infer_fails(policy, AXON_ECONNECT, "given up");
+    assert_answer(policy, 3);
     axon_policy_close(policy);
     ws_fake_stop(fake);
 }
@@ -735,7 +737,6 @@ static void an_infer_can_be_cancelled(void **state)
     pthread_create(&thread, NULL, cancel_soon, policy);
     assert_infer_fails(policy, AXON_ECANCELED, "cancelled");
     pthread_join(thread, NULL);
-    assert_infer_fails(policy, AXON_ECONNECT, "given up");
     axon_policy_close(policy);
     ws_fake_stop(fake);
 }
