@@ -183,9 +183,7 @@ def test_a_policy_that_fails_raises_its_traceback_here(moody: Backend, prompt: s
         assert last_line in str(caught.value)
         assert "Traceback (most recent call last)" in str(caught.value)
         assert "openpi_server" in str(caught.value)
-        with pytest.raises(ConnectionError):  # the server closed with 1011: only re-opening is left
-            client.infer({"prompt": "go"})
-    with WebsocketClientPolicy(host=moody.url) as client:
+        # the server closed with 1011: the session has opened another connection
         assert client.infer({"prompt": "go"})["actions"] == [[1.0]]
 
 
@@ -194,8 +192,7 @@ def test_a_policy_that_takes_too_long_is_a_timeout_and_never_answers_a_later_cal
         client = WebsocketClientPolicy(host=server.url, infer_timeout=0.4)
         with pytest.raises(TimeoutError):
             client.infer({"prompt": "sleep"})
-        with pytest.raises(ConnectionError):
-            client.infer({"prompt": "go"})
+        assert client.infer({"prompt": "go"}, timeout=30)["actions"] == [[1.0]]
         client.close()
 
 

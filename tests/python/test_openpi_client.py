@@ -322,8 +322,7 @@ def test_after_a_deadline_no_later_call_gets_the_late_answer(url: str) -> None:
     client = WebsocketClientPolicy(url)
     with pytest.raises(TimeoutError):
         client.infer({"do": "sleep", "seconds": 1.0}, timeout=0.2)
-    with pytest.raises(ConnectionError):
-        client.infer({"a": 2})
+    assert client.infer({"a": 2})["got"] == {"a": 2}
     client.close()
 
 
