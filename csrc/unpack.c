@@ -295,3 +295,56 @@ axon_status axon_value_from_msgpack(const void *data, size_t length, axon_value 
     if (length) memcpy(copy, data, length);
     return axi_unpack(copy, length, "message", value, err);
 }
+
+/* ---- the first message of several ---------------------------------------------------------- */
+
+static bool has_header(const reader *r)
+{
+    size_t left = r->length - r->at;
+    if (!left) return false;
+    uint8_t first = r->data[r->at];
+    return first < 0xc0 || first >= 0xe0 || left - 1 >= kinds[first - 0xc0].size;
+}
+
+/* How many bytes the message at the front has; 0 while it is not whole. Nothing is built and nothing recurses, so
+ * that a message which arrives in pieces costs a look at its headers each time. */
+static axon_status measure(reader *r, size_t *length)
+{
+    *length = 0;
+    while (r->owed) {
+        header h;
+        if (r->owed > AXI_MAX_NODES)
+            return axi_fail(r->err, AXON_ETOOBIG, "%s: more than %u values (byte %zu)", r->subject,
+                            AXI_MAX_NODES, r->at);
+        if (!has_header(r)) return AXON_OK;
+        axon_status status = read_header(r, &h, NULL);
+        if (status != AXON_OK) return status;
+        if (h.kind == IS_LIST) r->owed += h.number;
+        if (h.kind == IS_MAP) r->owed += 2 * h.number;
+        if (h.kind != IS_TEXT && h.kind != IS_BYTES) continue;
+        if (h.number > r->length - r->at) return AXON_OK;
+        r->at += (size_t)h.number;
+    }
+    *length = r->at;
+    return AXON_OK;
+}
+
+axon_status axon_value_read_msgpack(const void *data, size_t length, size_t *used, axon_value **value,
+                                    axon_error *err)
+{
+    if (!value || !used || (!data && length))
+        return axi_fail(err, AXON_EINVAL, "message: %s is NULL",
+                        !value  ? "value"
+                        : !used ? "used"
+                                : "data");
+    reader r = {
+        .data = (uint8_t *)(uintptr_t)data, .length = length, .owed = 1, .subject = "message", .err = err};
+    size_t whole;
+    axon_value *tree = NULL;
+    axon_status status = measure(&r, &whole);
+    if (status == AXON_OK && whole) status = axon_value_from_msgpack(data, whole, &tree, err);
+    if (status != AXON_OK) return status;
+    *used = whole;
+    *value = tree;
+    return AXON_OK;
+}

@@ -198,6 +198,14 @@ AXON_API axon_status axon_value_to_msgpack(const axon_value *value, axon_marker 
 AXON_API axon_status axon_value_from_msgpack(const void *data, size_t length, axon_value **value,
                                              axon_error *err);
 
+/** Reads the first of several msgpack messages that lie or arrive one after the other, as
+ *  axon_value_from_msgpack() reads one.
+ *  @param used   how many bytes the message has; 0 when it is not whole yet
+ *  @param value  the tree, the caller's; NULL when the message is not whole yet
+ *  @return AXON_EPROTOCOL, AXON_ETOOBIG (over 8 388 608 values), both also before the message is whole */
+AXON_API axon_status axon_value_read_msgpack(const void *data, size_t length, size_t *used,
+                                             axon_value **value, axon_error *err);
+
 /** Writes a tree as JSON. Arrays become nested lists, bytes and images base64 text, numbers that JSON
  *  does not know become null.
  *  @param text    zero-terminated, the caller's; free it with axon_free()
