@@ -1,6 +1,7 @@
 /* See ws_frame.h. */
 #include "ws_frame.h"
 
+#include "mask.h"
 #include "utf8.h"
 
 #include <inttypes.h>
@@ -23,21 +24,29 @@ static uint8_t *put_big_endian(uint8_t *to, uint64_t number, unsigned bytes)
     return to + bytes;
 }
 
-size_t axi_ws_put_header(uint8_t header[AXI_WS_HEADER], int opcode, uint64_t length, const uint8_t key[4])
+/* The first bytes, up to the length. */
+static uint8_t *put_start(uint8_t *to, int opcode, uint64_t length, unsigned masked)
 {
-    uint8_t *to = header;
     *to++ = (uint8_t)(FINAL | opcode);
     if (length < 126) {
-        *to++ = (uint8_t)(MASKED | length);
-    } else if (length <= UINT16_MAX) {
-        *to++ = MASKED | 126;
-        to = put_big_endian(to, length, 2);
-    } else {
-        *to++ = MASKED | 127;
-        to = put_big_endian(to, length, 8);
+        *to++ = (uint8_t)(masked | length);
+        return to;
     }
+    bool is_long = length > UINT16_MAX;
+    *to++ = (uint8_t)(masked | (is_long ? 127 : 126));
+    return put_big_endian(to, length, is_long ? 8 : 2);
+}
+
+size_t axi_ws_put_header(uint8_t header[AXI_WS_HEADER], int opcode, uint64_t length, const uint8_t key[4])
+{
+    uint8_t *to = put_start(header, opcode, length, MASKED);
     memcpy(to, key, 4);
     return (size_t)(to + 4 - header);
+}
+
+size_t axi_ws_put_server_header(uint8_t header[AXI_WS_HEADER], int opcode, uint64_t length)
+{
+    return (size_t)(put_start(header, opcode, length, 0) - header);
 }
 
 /* ---- faults -------------------------------------------------------------------------------- */
@@ -191,19 +200,29 @@ static unsigned header_size(const axi_ws_reader *reader)
 {
     if (reader->header_length < 2) return 2;
     unsigned length = reader->header[1] & LENGTH;
-    return length == 126 ? 4 : length == 127 ? 10 : 2;
+    unsigned start = length == 126 ? 4 : length == 127 ? 10 : 2;
+    return reader->is_server ? start + AXI_MASK_KEY : start;
+}
+
+/* Of the first two bytes: told at once, however long the header is to be. */
+static axi_ws_event check_start(axi_ws_reader *reader)
+{
+    bool is_masked = reader->header[1] & MASKED;
+    if (reader->header[0] & RESERVED) return break_rule(reader, "a frame with a reserved bit set");
+    if (is_masked && !reader->is_server) return break_rule(reader, "a masked frame");
+    if (!is_masked && reader->is_server) return break_rule(reader, "a frame that is not masked");
+    return AXI_WS_GOT_NOTHING;
 }
 
 static axi_ws_event begin_frame(axi_ws_reader *reader)
 {
     const uint8_t *header = reader->header;
-    if (header[0] & RESERVED) return break_rule(reader, "a frame with a reserved bit set");
-    if (header[1] & MASKED) return break_rule(reader, "a masked frame");
-
-    unsigned size = header_size(reader);
-    reader->left = size == 2 ? header[1] & LENGTH : 0;
-    for (unsigned i = 2; i < size; i++)
+    unsigned start = header_size(reader) - (reader->is_server ? AXI_MASK_KEY : 0);
+    reader->left = start == 2 ? header[1] & LENGTH : 0;
+    for (unsigned i = 2; i < start; i++)
         reader->left = reader->left << 8 | header[i];
+    if (reader->is_server) memcpy(reader->key, header + start, sizeof reader->key);
+    reader->unmasked = 0;
     if (reader->left >> 63) return break_rule(reader, "a frame whose length has its highest bit set");
 
     bool is_control = (header[0] & OPCODE) >= AXI_WS_CLOSE;
@@ -219,15 +238,34 @@ static axi_ws_event read_header(axi_ws_reader *reader, const uint8_t *bytes, siz
 {
     while (*used < length) {
         reader->header[reader->header_length++] = bytes[(*used)++];
+        if (reader->header_length == 2 && check_start(reader) == AXI_WS_GOT_FAULT) return AXI_WS_GOT_FAULT;
         if (reader->header_length == header_size(reader)) return begin_frame(reader);
     }
     return AXI_WS_GOT_NOTHING;
 }
 
+/* Payload in the clear. The two may be the same memory, which a client's reader has nothing to do to then. */
+static void copy_payload(axi_ws_reader *reader, uint8_t *to, const uint8_t *from, size_t length)
+{
+    if (reader->is_server)
+        axi_mask_copy(to, from, length, reader->key, reader->unmasked);
+    else if (to != from)
+        memcpy(to, from, length);
+    reader->unmasked += length;
+}
+
+static axi_ws_event count_payload(axi_ws_reader *reader, size_t length)
+{
+    reader->length += length;
+    reader->left -= length;
+    if (reader->is_text && !check_text(reader)) return refuse_text(reader);
+    return reader->left == 0 ? end_frame(reader) : AXI_WS_GOT_NOTHING;
+}
+
 static axi_ws_event read_control(axi_ws_reader *reader, const uint8_t *bytes, size_t length, size_t *used)
 {
     size_t take = length - *used < reader->left ? length - *used : (size_t)reader->left;
-    memcpy(reader->control + reader->control_length, bytes + *used, take);
+    copy_payload(reader, reader->control + reader->control_length, bytes + *used, take);
     reader->control_length = (uint8_t)(reader->control_length + take);
     reader->left -= take;
     *used += take;
@@ -239,9 +277,9 @@ static axi_ws_event read_data(axi_ws_reader *reader, const uint8_t *bytes, size_
     size_t room = room_for_payload(reader);
     if (room == 0) return fail_for_memory(reader);
     size_t take = length - *used < room ? length - *used : room;
-    memcpy(reader->data + reader->length, bytes + *used, take);
+    copy_payload(reader, reader->data + reader->length, bytes + *used, take);
     *used += take;
-    return axi_ws_reader_placed(reader, take);
+    return count_payload(reader, take);
 }
 
 axi_ws_event axi_ws_read(axi_ws_reader *reader, const uint8_t *bytes, size_t length, size_t *used)
@@ -269,10 +307,9 @@ uint8_t *axi_ws_reader_place(axi_ws_reader *reader, size_t *room)
 
 axi_ws_event axi_ws_reader_placed(axi_ws_reader *reader, size_t length)
 {
-    reader->length += length;
-    reader->left -= length;
-    if (reader->is_text && !check_text(reader)) return refuse_text(reader);
-    return reader->left == 0 ? end_frame(reader) : AXI_WS_GOT_NOTHING;
+    uint8_t *place = reader->data + reader->length;
+    copy_payload(reader, place, place, length);
+    return count_payload(reader, length);
 }
 
 bool axi_ws_reader_is_within(const axi_ws_reader *reader)

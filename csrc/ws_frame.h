@@ -1,4 +1,4 @@
-/* WebSocket framing (RFC 6455, section 5): writing a client's frame headers and reading a server's frames.
+/* WebSocket framing (RFC 6455, section 5): writing frame headers and reading the peer's frames, in either role.
  * No input, no output, no clock: bytes in, events out. */
 #ifndef AXI_WS_FRAME_H
 #define AXI_WS_FRAME_H
@@ -31,6 +31,9 @@ enum {
 /* Writes the header of a whole message in one masked frame and returns its length. */
 size_t axi_ws_put_header(uint8_t header[AXI_WS_HEADER], int opcode, uint64_t length, const uint8_t key[4]);
 
+/* The same as a server sends it: unmasked. */
+size_t axi_ws_put_server_header(uint8_t header[AXI_WS_HEADER], int opcode, uint64_t length);
+
 /* What reading came to. */
 typedef enum axi_ws_event {
     AXI_WS_GOT_NOTHING, /* all bytes were read and more are needed */
@@ -41,15 +44,18 @@ typedef enum axi_ws_event {
     AXI_WS_GOT_FAULT  /* nothing can be read any more: `status`, `close_code` and `fault` say why */
 } axi_ws_event;
 
-/* Reads the frames of one connection. All zero but for the limit is one that has read nothing. */
+/* Reads the frames of one connection. All zero but for limit and role is one that has read nothing. */
 typedef struct axi_ws_reader {
     uint64_t max_message_bytes;
+    bool is_server; /* frames must be masked, and are unmasked; a client's must not be */
 
     /* the frame */
-    uint8_t header[10];
+    uint8_t header[AXI_WS_HEADER];
     uint8_t header_length; /* of what is in `header` */
     bool in_payload;
-    uint64_t left; /* payload bytes still to come */
+    uint64_t left;     /* payload bytes still to come */
+    uint64_t unmasked; /* payload bytes that have come */
+    uint8_t key[4];
 
     /* the message that frames are being joined to */
     uint8_t *data;

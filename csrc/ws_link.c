@@ -197,10 +197,12 @@ static void route_log(void)
 /* ---- starting ------------------------------------------------------------------------------ */
 
 /* libwebsockets has the whole process ignore SIGPIPE. What the application had set comes back. */
-static struct lws_context *create_context(const struct lws_context_creation_info *info)
+struct lws_context *axi_link_create_context(const struct lws_context_creation_info *info)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     struct sigaction before;
+    pthread_once(&once, route_log);
     pthread_mutex_lock(&lock);
     sigaction(SIGPIPE, NULL, &before);
     struct lws_context *context = lws_create_context(info);
@@ -246,7 +248,7 @@ static bool create_host(axi_link *link)
         .protocols = link->protocols,
         .http_proxy_address = proxy,
     };
-    link->context = create_context(&info);
+    link->context = axi_link_create_context(&info);
     if (!link->context) return false;
     if (link->tls) {
         info.options |= LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT;
@@ -549,8 +551,6 @@ static axon_status begin(axi_link *link, bool *again, axon_error *err)
 axon_status axi_link_open(axi_link **link, const axi_link_target *target, axi_time deadline, bool *again,
                           axon_error *err)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, route_log);
     *again = false;
     axi_link *made = calloc(1, sizeof *made);
     if (!made) return axi_no_memory(err, sizeof *made);

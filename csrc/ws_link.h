@@ -65,4 +65,10 @@ int axi_link_silence_ms(const axi_link *link);
 /* Of libwebsockets. */
 const char *axi_link_version(void);
 
+/* For every room that libwebsockets has a context in: its log goes to ours, and what the application has set for
+ * SIGPIPE stays. */
+struct lws_context;
+struct lws_context_creation_info;
+struct lws_context *axi_link_create_context(const struct lws_context_creation_info *info);
+
 #endif

@@ -1,0 +1,325 @@
+/* See ws_server.h. */
+#include "ws_server_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+enum {
+    TICK_MS = 250,
+    BACKLOG = 128,
+    OTHER_DESCRIPTORS = 128 /* beside the clients': requests that are no upgrade, and libwebsockets' own */
+};
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+static bool has_room(axi_ws_server *server, axi_ws_peer *peer, uint64_t more)
+{
+    uint64_t used = atomic_load(&server->used), limit = server->options.max_memory_bytes;
+    if (more <= limit && used <= limit - more) return true;
+    if (server->favourite == peer) return true;
+    if (server->favourite || used > server->reserved) return false; /* something will be released */
+    server->favourite = peer;
+    return true;
+}
+
+bool axi_ws_server_claim(axi_ws_server *server, axi_ws_peer *peer)
+{
+    const axi_ws_reader *reader = &peer->reader;
+    uint64_t needed = reader->in_message ? reader->length : 0;
+    bool in_data = reader->in_payload && (reader->header[0] & 0x0f) < AXI_WS_CLOSE;
+    if (in_data) needed += reader->left;
+    if (needed <= peer->reserved) return true;
+    uint64_t more = needed - peer->reserved;
+    if (!has_room(server, peer, more)) return false;
+    atomic_fetch_add(&server->used, more);
+    server->reserved += more;
+    peer->reserved = needed;
+    return true;
+}
+
+void axi_ws_server_release(axi_ws_server *server, uint64_t bytes)
+{
+    atomic_fetch_sub(&server->used, bytes);
+    if (atomic_load(&server->stalled) > 0) axi_ws_server_wake(server);
+}
+
+/* ---- what wakes the thread ----------------------------------------------------------------- */
+
+void axi_ws_server_wake(axi_ws_server *server)
+{
+    int before = errno;
+    uint64_t one = 1;
+    ssize_t written = write(server->wake_fd, &one, sizeof one);
+    (void)written; /* it fails when it is awake for a long time yet */
+    errno = before;
+}
+
+static void look_at_all(axi_ws_server *server, bool is_tick)
+{
+    axi_time now = axi_now();
+    for (unsigned i = 0; i < atomic_load(&server->connected); i++)
+        axi_ws_peer_look(server->peers[i], now, is_tick);
+}
+
+static void empty(int fd)
+{
+    uint64_t count;
+    ssize_t got = read(fd, &count, sizeof count);
+    (void)got;
+}
+
+static void on_wake(void *user, bool is_readable)
+{
+    axi_ws_server *server = user;
+    (void)is_readable;
+    empty(server->wake_fd);
+    server->events.woken(server->user);
+    look_at_all(server, false);
+}
+
+static void on_tick(void *user, bool is_readable)
+{
+    axi_ws_server *server = user;
+    (void)is_readable;
+    empty(server->tick_fd);
+    server->events.woken(server->user);
+    look_at_all(server, true);
+}
+
+static void on_gone(void *user)
+{
+    (void)user;
+}
+
+/* ---- clients that come --------------------------------------------------------------------- */
+
+static void on_arrival(void *user, bool is_readable)
+{
+    axi_ws_server *server = user;
+    (void)is_readable;
+    int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) axi_gate_adopt(server->gate, fd);
+}
+
+static void on_listener_gone(void *user)
+{
+    axi_ws_server *server = user;
+    server->listener = NULL;
+}
+
+static int on_ask(void *user, const axi_http_asked *asked, const char **text, void **guest)
+{
+    axi_ws_server *server = user;
+    int status = server->events.ask(server->user, asked, text);
+    if (status != 0) return status;
+    if (atomic_load(&server->connected) + server->pending >= server->options.max_connections) {
+        *text = "There are too many connections.\n";
+        server->events.refused(server->user);
+        return 503;
+    }
+    *guest = axi_ws_peer_new(server, asked);
+    if (*guest) {
+        server->pending++;
+        return 0;
+    }
+    *text = "Out of memory.\n";
+    return 503;
+}
+
+static void on_upgraded(void *user, void *guest, int fd)
+{
+    axi_ws_server *server = user;
+    server->pending--;
+    if (fd < 0 || !axi_ws_peer_begin(guest, fd)) axi_ws_peer_drop(guest);
+}
+
+void axi_ws_server_stop_listening(axi_ws_server *server)
+{
+    if (!server->listener) return;
+    axi_watch_end(server->listener);
+    close(server->listen_fd);
+    server->listener = NULL;
+    server->listen_fd = -1;
+}
+
+uint16_t axi_ws_server_port(const axi_ws_server *server)
+{
+    return server->port;
+}
+
+unsigned axi_ws_server_count(const axi_ws_server *server)
+{
+    return atomic_load(&server->connected);
+}
+
+/* ---- listening ----------------------------------------------------------------------------- */
+
+void axi_ws_print_address(char *text, size_t size, const struct sockaddr_storage *address, socklen_t length)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+    int flags = NI_NUMERICHOST | NI_NUMERICSERV;
+    if (getnameinfo((const struct sockaddr *)address, length, host, sizeof host, port, sizeof port,
+                    flags) != 0)
+        snprintf(text, size, "unknown");
+    else
+        snprintf(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+static axon_status listen_at(axi_ws_server *server, const struct addrinfo *at, const char *host,
+                             axon_error *err)
+{
+    int on = 1, fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (fd < 0 || bind(fd, at->ai_addr, at->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
+        int error = errno;
+        if (fd >= 0) close(fd);
+        return axi_fail(err, AXON_EIO, "server %s:%u: it cannot be listened on: %s", host,
+                        server->options.port, strerror(error));
+    }
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    char port[NI_MAXSERV] = "0";
+    getsockname(fd, (struct sockaddr *)&address, &length);
+    getnameinfo((struct sockaddr *)&address, length, NULL, 0, port, sizeof port, NI_NUMERICSERV);
+    server->port = (uint16_t)atoi(port);
+    server->listen_fd = fd;
+    return AXON_OK;
+}
+
+static axon_status start_listening(axi_ws_server *server, const char *host, axon_error *err)
+{
+    char port[8];
+    snprintf(port, sizeof port, "%u", server->options.port);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found;
+    int error = getaddrinfo(host, port, &hints, &found);
+    if (error != 0)
+        return axi_fail(err, AXON_EIO, "server %s:%u: it cannot be listened on: %s", host,
+                        server->options.port, gai_strerror(error));
+    axon_status status = AXON_EIO;
+    for (struct addrinfo *at = found; at && status != AXON_OK; at = at->ai_next)
+        status = listen_at(server, at, host, err);
+    freeaddrinfo(found);
+    return status;
+}
+
+/* ---- the thread ---------------------------------------------------------------------------- */
+
+static void *run(void *user)
+{
+    axi_ws_server *server = user;
+    while (!atomic_load(&server->is_ending))
+        axi_gate_turn(server->gate);
+    return NULL;
+}
+
+/* Signals are for the application's threads. */
+static axon_status start_thread(axi_ws_server *server, axon_error *err)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&server->thread, NULL, run, server);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    server->has_thread = error == 0;
+    return error ? axi_fail(err, AXON_ENOMEM, "server: no thread can be started: %s", strerror(error))
+                 : AXON_OK;
+}
+
+/* The descriptor stays ours: other threads may write to it until the very end. */
+static axi_watch *watch(axi_ws_server *server, int fd, const axi_watch_events *events)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return copy < 0 ? NULL : axi_gate_watch(server->gate, copy, events, server);
+}
+
+static void close_descriptors(axi_ws_server *server)
+{
+    int *all[] = {&server->listen_fd, &server->wake_fd, &server->tick_fd};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (*all[i] >= 0) close(*all[i]);
+        *all[i] = -1;
+    }
+}
+
+static bool watch_all(axi_ws_server *server)
+{
+    static const axi_watch_events waker = {on_wake, on_gone}, ticker = {on_tick, on_gone},
+                                  listener = {on_arrival, on_listener_gone};
+    struct itimerspec tick = {.it_interval = {0, TICK_MS * 1000000}, .it_value = {0, TICK_MS * 1000000}};
+    server->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    server->tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (server->wake_fd < 0 || server->tick_fd < 0) return false;
+    timerfd_settime(server->tick_fd, 0, &tick, NULL);
+    server->listener = watch(server, server->listen_fd, &listener);
+    return watch(server, server->wake_fd, &waker) && watch(server, server->tick_fd, &ticker) &&
+           server->listener;
+}
+
+static axon_status start(axi_ws_server *server, const char *host, axon_error *err)
+{
+    static const axi_gate_events events = {on_ask, on_upgraded};
+    axon_status status = start_listening(server, host, err);
+    if (status != AXON_OK) return status;
+    unsigned descriptors = server->options.max_connections + OTHER_DESCRIPTORS;
+    status = axi_gate_open(&server->gate, &events, server, descriptors, err);
+    if (status != AXON_OK) return status;
+    if (!watch_all(server))
+        return axi_fail(err, AXON_ENOMEM,
+                        "server: it could not be set up: out of memory or of descriptors");
+    return start_thread(server, err);
+}
+
+axon_status axi_ws_server_open(axi_ws_server **server, const axi_ws_server_options *options,
+                               const axi_ws_server_events *events, void *user, axon_error *err)
+{
+    axi_ws_server *made = calloc(1, sizeof *made);
+    if (!made) return axi_no_memory(err, sizeof *made);
+    *made = (axi_ws_server){.options = *options, .events = *events, .user = user};
+    made->options.host = NULL;
+    made->listen_fd = made->wake_fd = made->tick_fd = -1;
+    made->peers = calloc(options->max_connections, sizeof(axi_ws_peer *));
+    axon_status status = made->peers ? start(made, options->host, err)
+                                     : axi_no_memory(err, options->max_connections * sizeof(axi_ws_peer *));
+    if (status != AXON_OK) {
+        axi_ws_server_close(made, false);
+        return status;
+    }
+    *server = made;
+    return AXON_OK;
+}
+
+/* The thread is the parent's, and what it was at is unknown: only descriptors are given back. */
+static void close_in_child(axi_ws_server *server)
+{
+    for (unsigned i = 0; i < atomic_load(&server->connected); i++)
+        close(server->peers[i]->fd);
+    close_descriptors(server);
+}
+
+void axi_ws_server_close(axi_ws_server *server, bool in_child)
+{
+    if (!server) return;
+    if (in_child) {
+        close_in_child(server);
+        return;
+    }
+    if (server->has_thread) {
+        atomic_store(&server->is_ending, true);
+        axi_ws_server_wake(server);
+        pthread_join(server->thread, NULL);
+    }
+    axi_gate_close(server->gate);
+    close_descriptors(server);
+    free(server->peers);
+    free(server);
+}

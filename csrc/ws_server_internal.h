@@ -1,0 +1,95 @@
+/* The inside of axi_ws_server, for ws_server.c and ws_peer.c. */
+#ifndef AXI_WS_SERVER_INTERNAL_H
+#define AXI_WS_SERVER_INTERNAL_H
+
+#include "ws_frame.h"
+#include "ws_server.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+struct axi_ws_server {
+    axi_ws_server_options options; /* its host is not kept */
+    axi_ws_server_events events;
+    void *user;
+    axi_gate *gate;
+    pthread_t thread;
+    bool has_thread;
+    atomic_bool is_ending;
+    uint16_t port;
+    int listen_fd, wake_fd, tick_fd;
+    axi_watch *listener;   /* NULL when it listens no more */
+    atomic_uint connected; /* peers[0 .. connected) is for the server's thread */
+    axi_ws_peer **peers;
+    unsigned pending; /* let in, and not yet upgraded */
+    atomic_uint_fast64_t used;
+    atomic_uint stalled;    /* peers that wait for memory */
+    uint64_t reserved;      /* of `used`: messages that are coming in; the server's thread */
+    axi_ws_peer *favourite; /* whose message may come although memory is full, as nothing else would end */
+};
+
+typedef enum axi_peer_stage {
+    AXI_PEER_OPEN,
+    AXI_PEER_LEAVING, /* our close frame is out, the client's is waited for */
+    AXI_PEER_DRAINING /* no frame matters any more: what comes is dropped until the client hangs up */
+} axi_peer_stage;
+
+typedef struct axi_chunk {
+    struct axi_chunk *next;
+    size_t length, done;
+    uint8_t data[];
+} axi_chunk;
+
+struct axi_ws_peer {
+    axi_ws_server *server; /* valid while not is_gone */
+    atomic_uint references;
+    void *user;
+    char name[64];
+    char path[256];
+    char agent[128];
+
+    /* the server's thread */
+    axi_watch *watch;
+    unsigned index; /* in the server's list */
+    bool is_known;  /* opened() was called */
+    axi_peer_stage stage;
+    axi_time leave_by;
+    axi_ws_reader reader;
+    uint8_t *buffer;
+    size_t at, end; /* bytes in `buffer` that were received and not yet read */
+    uint64_t reserved;
+    bool is_stalled, reads;
+    axi_time heard, pinged, unacknowledged_since;
+
+    /* any thread, under the lock */
+    pthread_mutex_t lock;
+    int fd; /* -1 when it is gone */
+    axi_chunk *first, *last;
+    uint64_t queued;
+    bool has_left; /* a close frame was sent or queued */
+    bool is_broken;
+    bool is_shut; /* our direction is closed */
+    atomic_bool is_gone, is_held;
+};
+
+/* ---- ws_server.c --------------------------------------------------------------------------- */
+
+/* Room for what is on its way to `peer`; false when it has to wait. */
+bool axi_ws_server_claim(axi_ws_server *server, axi_ws_peer *peer);
+
+/* "127.0.0.1:53412", "[::1]:53412". */
+void axi_ws_print_address(char *text, size_t size, const struct sockaddr_storage *address,
+                          socklen_t length);
+
+/* ---- ws_peer.c ----------------------------------------------------------------------------- */
+
+axi_ws_peer *axi_ws_peer_new(axi_ws_server *server, const axi_http_asked *asked);
+
+/* Begins with a socket that was upgraded. False: it is closed, the peer is not. */
+bool axi_ws_peer_begin(axi_ws_peer *peer, int fd);
+
+/* Looks after what other threads, memory and time have changed. */
+void axi_ws_peer_look(axi_ws_peer *peer, axi_time now, bool is_tick);
+
+#endif
