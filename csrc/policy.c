@@ -2,10 +2,14 @@
 #include "policy_internal.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* How long after an error the server's goodbye is waited for, if the next call comes so soon. */
+#define GOODBYE_MS 100
 
 /* ws.c does not know what the limits are called here. */
 static axon_status name_limit(axon_status status, uint32_t timeout_ms, const char *timeout_name,
@@ -102,6 +106,27 @@ axon_status axon_policy_set_infer_timeout(axon_policy *policy, uint32_t timeout_
 
 /* ---- a connection that owes nothing -------------------------------------------------------- */
 
+/* openpi's and webpolicy's own servers close the connection behind an error; axon's say that they do not. */
+static void expect_goodbye(axon_policy *policy)
+{
+    const axon_value *own = axon_value_get(policy->metadata, "__axon__");
+    int32_t keeps = 0;
+    axon_status said = axon_value_as_bool(axon_value_get(own, "keeps_connection"), &keeps);
+    if (said == AXON_OK && keeps) return;
+    if (policy->dialect == AXON_OPENPI || policy->dialect == AXON_WEBPOLICY)
+        policy->goodbye_end = axi_deadline(GOODBYE_MS);
+}
+
+/* What is sent to a server that is about to close is lost: an error's goodbye is given time to arrive. */
+static void await_goodbye(axon_policy *policy, axi_time deadline)
+{
+    axi_time end = deadline < policy->goodbye_end ? deadline : policy->goodbye_end;
+    policy->goodbye_end = 0;
+    bool waiting = false;
+    while (axi_now() < end && axi_ws_look(policy->ws, &waiting, NULL) == AXON_OK && !waiting)
+        poll(NULL, 0, 1);
+}
+
 /* Waits for the reply to a call that was given up, and throws it away. AXON_OK also when the connection, or the
  * patience with it, was lost over it. */
 static axon_status settle(axon_policy *policy, axi_time deadline, axon_error *err)
@@ -110,6 +135,7 @@ static axon_status settle(axon_policy *policy, axi_time deadline, axon_error *er
     axi_ws_message late;
     axon_status status = axi_ws_receive(policy->ws, &late, end, err);
     if (status == AXON_OK) {
+        if (late.is_text) expect_goodbye(policy);
         free(late.data);
         policy->owes = false;
         policy->counts.discarded++;
@@ -125,18 +151,10 @@ static axon_status settle(axon_policy *policy, axi_time deadline, axon_error *er
 
 /* Replies carry no number. One that nobody asked for would be taken for the next observation's, and every
  * later one for the one after it: such a connection is of no use any more. */
-static axon_status expect_silence(axon_policy *policy, axon_error *err)
+static axon_status refuse_unasked(axon_policy *policy, axon_error *err)
 {
-    bool waiting;
-    axon_status status = axi_ws_look(policy->ws, &waiting, err);
-    if (status == AXON_EINVAL || status == AXON_ENOMEM) return status;
-    if (status != AXON_OK && !policy->options.no_reconnect) {
-        axi_policy_disconnect(policy, "it was lost between calls");
-        return AXON_OK;
-    }
-    if (status != AXON_OK || !waiting) return status;
     axi_ws_message message;
-    status = axi_ws_receive(policy->ws, &message, axi_now(), err);
+    axon_status status = axi_ws_receive(policy->ws, &message, axi_now(), err);
     if (status == AXON_OK && message.is_text) {
         policy->server_error = (char *)message.data;
         axi_fail_by_server(err, policy->name, policy->server_error);
@@ -148,6 +166,15 @@ static axon_status expect_silence(axon_policy *policy, axon_error *err)
     if (is_error) return AXON_ESERVER;
     return axi_fail(err, AXON_EPROTOCOL, "%s: the server sent a message that nobody asked for",
                     policy->name);
+}
+
+/* Why the connection is lost, if it is, is returned. */
+static axon_status expect_silence(axon_policy *policy, bool *is_lost, axon_error *err)
+{
+    bool waiting;
+    axon_status status = axi_ws_look(policy->ws, &waiting, err);
+    *is_lost = status != AXON_OK && status != AXON_EINVAL && status != AXON_ENOMEM;
+    return status == AXON_OK && waiting ? refuse_unasked(policy, err) : status;
 }
 
 /* After a reconnect the server gets to know again what it was told. */
@@ -162,7 +189,11 @@ static axon_status reconnect(axon_policy *policy, axi_ask ask, axi_time deadline
     if (status != AXON_OK)
         return name_limit(status, is_ours ? limit_ms : policy->timeout_ms,
                           is_ours ? "connect_timeout_ms" : "infer_timeout_ms", err);
-    return policy->reset && ask != AXI_ASK_RESET ? replay_reset(policy, deadline, err) : AXON_OK;
+    if (policy->reset && ask != AXI_ASK_RESET) status = replay_reset(policy, deadline, err);
+    bool is_lost = false;
+    if (status == AXON_OK) status = expect_silence(policy, &is_lost, err);
+    if (is_lost) axi_policy_disconnect(policy, "it was lost again at once");
+    return status;
 }
 
 /* A connection over which the next message is the answer to the next request. */
@@ -170,7 +201,13 @@ static axon_status make_ready(axon_policy *policy, axi_ask ask, axi_time deadlin
 {
     axon_status status = AXON_OK;
     if (policy->ws && policy->owes) status = settle(policy, deadline, err);
-    if (status == AXON_OK && policy->ws) status = expect_silence(policy, err);
+    if (status == AXON_OK && policy->ws) await_goodbye(policy, deadline);
+    bool is_lost = false;
+    if (status == AXON_OK && policy->ws) status = expect_silence(policy, &is_lost, err);
+    if (is_lost && !policy->options.no_reconnect) {
+        axi_policy_disconnect(policy, "it was lost between calls");
+        status = AXON_OK;
+    }
     if (status != AXON_OK)
         return status == AXON_ETIMEOUT ? name_limit(status, policy->timeout_ms, "infer_timeout_ms", err)
                                        : status;
@@ -334,8 +371,10 @@ static axon_status ask_server(axon_policy *policy, axi_ask ask, const axon_value
     axi_time received = axi_now();
     timing->sent_bytes = policy->request.length;
     timing->received_bytes = message.length;
+    bool is_text = message.is_text;
     status =
         axi_dialect_read(policy->dialect, ask, &message, policy->name, reply, &policy->server_error, err);
+    if (status == AXON_ESERVER && is_text) expect_goodbye(policy);
     if (status != AXON_OK && ask == AXI_ASK_RESET) forget_reset(policy);
     axi_time done = axi_now();
     timing->send_ms = ms_between(ready, trip.sent);

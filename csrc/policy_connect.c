@@ -338,6 +338,7 @@ void axi_policy_disconnect(axon_policy *policy, const char *why)
     policy->ws = NULL;
     pthread_mutex_unlock(&policy->swap);
     policy->owes = false;
+    policy->goodbye_end = 0;
     if (!ws) return;
     axi_ws_abandon(ws, why);
     axi_ws_close(ws, axi_now());

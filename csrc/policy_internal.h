@@ -12,7 +12,7 @@
 
 enum {
     AXI_POLICY_INFER_TIMEOUT_MS = 60000, /* the default */
-    AXI_POLICY_MAX_KEY = 4096, /* bytes of an API key */
+    AXI_POLICY_MAX_KEY = 4096,           /* bytes of an API key */
     AXI_POLICY_MAX_URLS = 64
 };
 
@@ -38,8 +38,10 @@ struct axon_policy {
     axi_message request; /* used again and again, for its memory */
     uint8_t *reset; /* the last one that was asked for, as a message, to be sent again after a reconnect */
     size_t reset_length;
-    bool owes;           /* the server has yet to answer a call that was given up */
-    axi_time grace_end;  /* until when that answer is waited for */
+    bool owes;          /* the server has yet to answer a call that was given up */
+    axi_time grace_end; /* until when that answer is waited for */
+    axi_time
+        goodbye_end; /* until when the server may still hang up after its last message, an error; or 0 */
     uint32_t timeout_ms; /* of the calls that follow */
     char *server_error;
 

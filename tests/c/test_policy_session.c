@@ -290,6 +290,7 @@ static void fail_and_close(ws_peer *peer)
     for (int number; (number = receive(peer)) >= 0; answer(peer, number)) {
         if (number != 1) continue;
         ws_send_frame(peer, 0x81, "KeyError: 'state'", 17);
+        ws_pause(20);
         ws_send_close(peer, 1011, "Internal server error");
         return;
     }
@@ -302,8 +303,26 @@ static void a_server_error_is_told_once_and_the_session_goes_on(void **state)
     axon_policy *policy = open_with(fake->url, (axon_policy_options){0});
     assert_ask_fails(policy, 1, AXON_ESERVER, "KeyError: 'state'");
     assert_string_equal(axon_policy_server_error(policy), "KeyError: 'state'");
-    ws_pause(50);
-    assert_answered(policy, 2);
+    assert_answered(policy, 2); /* at once, while the server's goodbye is still on its way */
+    assert_int_equal(stats_of(policy).reconnects, 1);
+    end(policy, fake);
+}
+
+static void hang_up_once_then_talk_first(ws_peer *peer)
+{
+    if (peer->number > 1) echo(peer);
+}
+
+static void what_comes_unasked_with_the_metadata_of_a_reconnect_is_not_taken(void **state)
+{
+    (void)state;
+    static const uint8_t early[] = {0x82, 6,    0x81, 0xa3, 'a', 'g', 'e', 7, /* the metadata */
+                                    0x82, 0x04, 0x81, 0xa1, 'i', 99};
+    ws_fake *fake = ws_fake_begin(
+        (ws_fake){.script = hang_up_once_then_talk_first, .early = early, .early_length = sizeof early});
+    axon_policy *policy = open_with(fake->url, (axon_policy_options){0});
+    for (int i = 0; i < 2; i++)
+        assert_ask_fails(policy, 1, AXON_EPROTOCOL, "a message that nobody asked for");
     end(policy, fake);
 }
 
@@ -485,6 +504,21 @@ static void the_window_forgets_what_is_old(void **state)
     end(policy, fake);
 }
 
+static void hang_up(ws_peer *peer)
+{
+    (void)peer;
+}
+
+static void a_server_that_hangs_up_behind_its_metadata_is_a_lost_connection(void **state)
+{
+    (void)state;
+    ws_fake *fake = serve(hang_up);
+    axon_policy *policy = open_with(fake->url, (axon_policy_options){0});
+    for (int i = 0; i < 20; i++)
+        assert_ask_fails(policy, 1, AXON_ECONNECT, fake->url);
+    end(policy, fake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -497,6 +531,8 @@ int main(void)
         cmocka_unit_test(what_was_sent_is_not_sent_twice_unless_asked_for),
         cmocka_unit_test(a_half_answered_observation_is_never_sent_again),
         cmocka_unit_test(a_server_error_is_told_once_and_the_session_goes_on),
+        cmocka_unit_test(what_comes_unasked_with_the_metadata_of_a_reconnect_is_not_taken),
+        cmocka_unit_test(a_server_that_hangs_up_behind_its_metadata_is_a_lost_connection),
         cmocka_unit_test(other_metadata_is_refused_unless_allowed),
         cmocka_unit_test(servers_are_tried_in_order),
         cmocka_unit_test(when_nobody_is_there_the_deadline_holds),
