@@ -2,7 +2,7 @@
 
 python tests/autobahn/run.py BUILD
 
-BUILD holds autobahn/echo_client; the suite's environment is .venv-autobahn. All of it stays on loopback. The suite's
+BUILD holds autobahn/echo_client and autobahn/echo_server; the suite's environment is .venv-autobahn. All of it stays on loopback. The suite's
 own reports, one page for every case, stay in BUILD/autobahn/reports.
 """
 
@@ -99,9 +99,35 @@ def test_client(place: Path) -> dict[str, dict[str, Any]]:
     return read_reports(reports)
 
 
+def test_server(place: Path) -> dict[str, dict[str, Any]]:
+    """Our server serves, the suite's client runs its cases; returns the suite's judgements by case."""
+    port = find_free_port()
+    reports = place / "reports" / "server"
+    with (place / "echo_server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [str(place / "echo_server"), str(port)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        wait_for_listener(port, server)
+        testee = {"agent": "axon", "url": f"ws://127.0.0.1:{port}"}
+        suite = start_suite("fuzzingclient", place, {"servers": [testee], "outdir": str(reports)})
+        try:
+            suite.wait(timeout=SUITE_SECONDS)
+        except subprocess.TimeoutExpired:
+            sys.exit(f"autobahn: the suite was not through with the server after {SUITE_SECONDS} s")
+        finally:
+            stop(suite)
+    finally:
+        stop(server)
+    return read_reports(reports)
+
+
 def read_reports(reports: Path) -> dict[str, dict[str, Any]]:
     """The suite's judgements by case."""
-    judged: dict[str, dict[str, Any]] = json.loads((reports / "index.json").read_text())["axon"]
+    index = reports / "index.json"
+    if not index.exists():
+        sys.exit(f"autobahn: the suite wrote no {index}; its output is in the .log files")
+    judged: dict[str, dict[str, Any]] = json.loads(index.read_text())["axon"]
     for case, judgement in judged.items():
         judgement["description"] = json.loads((reports / judgement["reportfile"]).read_text())["description"]
         judgement["section"] = case.split(".")[0]
@@ -141,9 +167,10 @@ def main() -> None:
     place = Path(sys.argv[1]).resolve() / "autobahn"
     shutil.rmtree(place / "reports", ignore_errors=True)
     began = time.monotonic()
-    is_fine = show("client", test_client(place))
+    judged = {"client": test_client(place), "server": test_server(place)}
+    fine = [show(side, cases) for side, cases in judged.items()]
     print(f"{time.monotonic() - began:.0f} s; reports: {place}/reports/*/index.html")
-    sys.exit(0 if is_fine else 1)
+    sys.exit(0 if all(fine) else 1)
 
 
 if __name__ == "__main__":
