@@ -280,20 +280,6 @@ static axon_status replay_reset(axon_policy *policy, axi_time deadline, axon_err
     return axi_fail(err, status, "%s (repeating the last reset after a reconnect)", err->message);
 }
 
-static axon_status exchange_with_resend(axon_policy *policy, axi_ask ask, round_trip *trip,
-                                        axi_ws_message *reply, axon_error *err)
-{
-    axon_status status = exchange_once(policy, trip, reply, err);
-    if (status == AXON_OK || !trip->is_lost || !policy->options.resend || policy->options.no_reconnect)
-        return status;
-    axi_log(AXON_LOG_WARN, "%s; sending it again", err->message);
-    status = reconnect(policy, ask, trip->deadline, err);
-    if (status != AXON_OK) return status;
-    policy->counts.resent++;
-    trip->is_lost = false;
-    return exchange_once(policy, trip, reply, err);
-}
-
 /* ---- calls --------------------------------------------------------------------------------- */
 
 static double ms_between(axi_time from, axi_time to)
@@ -311,7 +297,10 @@ static double server_ms_of(const axon_value *reply)
 
 static axon_status pack(axon_policy *policy, axi_ask ask, const axon_value *value, axon_error *err)
 {
-    axon_status status = axi_dialect_pack(policy->dialect, ask, value, &policy->request, err);
+    axon_image_format pictures = ask == AXI_ASK_STEP ? policy->pictures : AXON_IMAGE_UNKNOWN;
+    policy->packed_dialect = policy->dialect;
+    policy->packed_pictures = policy->pictures;
+    axon_status status = axi_dialect_pack(policy->dialect, ask, value, pictures, &policy->request, err);
     if (status != AXON_OK || policy->request.length <= policy->options.max_request_bytes) return status;
     return axi_fail(err, AXON_ETOOBIG, "%s: %" PRIu64 " bytes, limit %" PRIu64 " (max_request_bytes)",
                     ask == AXI_ASK_STEP ? "observation" : "reset payload", policy->request.length,
@@ -339,17 +328,42 @@ static void forget_reset(axon_policy *policy)
     policy->reset = NULL;
 }
 
-/* After a failover the server may speak another dialect than the request was packed in. */
+/* After a reconnect the server may speak another dialect, or take pictures otherwise, than when it was packed. */
+static axon_status pack_again(axon_policy *policy, axi_ask ask, const axon_value *value, axon_error *err)
+{
+    if (policy->dialect == policy->packed_dialect && policy->pictures == policy->packed_pictures)
+        return AXON_OK;
+    axon_status status = pack(policy, ask, value, err);
+    return status == AXON_OK && ask == AXI_ASK_RESET ? keep_reset(policy, err) : status;
+}
+
+static axon_status exchange_with_resend(axon_policy *policy, axi_ask ask, const axon_value *value,
+                                        round_trip *trip, axi_ws_message *reply, axon_error *err)
+{
+    axon_status status = exchange_once(policy, trip, reply, err);
+    if (status == AXON_OK || !trip->is_lost || !policy->options.resend || policy->options.no_reconnect)
+        return status;
+    axi_log(AXON_LOG_WARN, "%s; sending it again", err->message);
+    status = reconnect(policy, ask, trip->deadline, err);
+    if (status != AXON_OK) return status;
+    status = pack_again(policy, ask, value, err);
+    if (status != AXON_OK) return status;
+    trip->parts = policy->request.parts;
+    trip->count = policy->request.count;
+    policy->counts.resent++;
+    trip->is_lost = false;
+    return exchange_once(policy, trip, reply, err);
+}
+
 static axon_status make_ready_and_pack(axon_policy *policy, axi_ask ask, const axon_value *value,
                                        axi_time deadline, axon_timing *timing, axon_error *err)
 {
     axi_time started = axi_now();
-    axon_dialect dialect = policy->dialect;
     axon_status status = pack(policy, ask, value, err); /* first, so that a bad observation costs nothing */
     if (status == AXON_OK && ask == AXI_ASK_RESET) status = keep_reset(policy, err);
     axi_time packed = axi_now();
     if (status == AXON_OK) status = make_ready(policy, ask, deadline, err);
-    if (status == AXON_OK && policy->dialect != dialect) status = pack(policy, ask, value, err);
+    if (status == AXON_OK) status = pack_again(policy, ask, value, err);
     timing->encode_ms = ms_between(started, packed);
     timing->connect_ms = ms_between(packed, axi_now());
     return status;
@@ -366,7 +380,7 @@ static axon_status ask_server(axon_policy *policy, axi_ask ask, const axon_value
     trip.count = policy->request.count;
     axi_ws_message message;
     axi_time ready = axi_now();
-    status = exchange_with_resend(policy, ask, &trip, &message, err);
+    status = exchange_with_resend(policy, ask, value, &trip, &message, err);
     if (status != AXON_OK) return status;
     axi_time received = axi_now();
     timing->sent_bytes = policy->request.length;

@@ -67,6 +67,8 @@ static axon_status check_options(const axon_policy_options *o, axon_error *err)
                         AXI_POLICY_MAX_KEY);
     if (o->api_key && !is_header_text(o->api_key))
         return axi_fail(err, AXON_EINVAL, "api_key: it has characters that no header can carry");
+    if ((int)o->compress < AXON_COMPRESS_NONE || o->compress > AXON_COMPRESS_PNG)
+        return axi_fail(err, AXON_EINVAL, "compress is %d, which is no axon_compress", (int)o->compress);
     if ((int)o->dialect < AXON_DIALECT_AUTO || o->dialect > AXON_VLLM_OMNI)
         return axi_fail(err, AXON_EINVAL, "dialect is %d, which is none", (int)o->dialect);
     return AXON_OK;
@@ -216,7 +218,10 @@ static axon_status receive_metadata(axon_policy *policy, axi_ws *ws, axi_time de
     if (status == AXON_ETIMEOUT)
         return axi_fail(err, status, "%s: listening but silent: no metadata", policy->name);
     if (status == AXON_OK) status = read_metadata(policy, &message, &metadata, err);
+    axon_image_format pictures = axi_dialect_pictures(metadata, policy->options.compress);
+    axi_value_remove(metadata, "__axon__"); /* between the two of us */
     if (status == AXON_OK) status = compare_metadata(policy, metadata, err);
+    if (status == AXON_OK) policy->pictures = pictures;
     if (status != AXON_OK || (policy->metadata && !policy->options.metadata_may_change)) {
         axon_value_free(metadata); /* the one that the caller knows stays where it is */
         return status;

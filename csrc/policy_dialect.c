@@ -5,6 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool is_text(const axon_value *value, const char *text)
+{
+    const char *utf8;
+    size_t length;
+    return axon_value_as_string(value, &utf8, &length) == AXON_OK && length == strlen(text) &&
+           memcmp(utf8, text, length) == 0;
+}
+
 /* ---- which --------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *text, const char *end)
@@ -24,6 +32,17 @@ axon_dialect axi_dialect_of(const char *url, const axon_value *metadata)
 bool axi_dialect_has(axon_dialect dialect, axi_ask ask)
 {
     return ask == AXI_ASK_STEP || dialect != AXON_OPENPI;
+}
+
+/* Only what the server declared: {"__axon__": {"codecs": ["jpeg", "png"]}}. */
+axon_image_format axi_dialect_pictures(const axon_value *metadata, axon_compress wanted)
+{
+    const axon_value *codecs = axon_value_get(axon_value_get(metadata, "__axon__"), "codecs");
+    if (wanted == AXON_COMPRESS_NONE) return AXON_IMAGE_UNKNOWN;
+    for (size_t i = 0; i < axon_value_count(codecs); i++)
+        if (is_text(axon_value_at(codecs, i), wanted == AXON_COMPRESS_JPEG ? "jpeg" : "png"))
+            return wanted == AXON_COMPRESS_JPEG ? AXON_IMAGE_JPEG : AXON_IMAGE_PNG;
+    return AXON_IMAGE_UNKNOWN;
 }
 
 /* ---- requests ------------------------------------------------------------------------------ */
@@ -72,14 +91,14 @@ static axon_status add_endpoint(axi_ask ask, const axon_value *value, axi_messag
 }
 
 axon_status axi_dialect_pack(axon_dialect dialect, axi_ask ask, const axon_value *value,
-                             axi_message *request, axon_error *err)
+                             axon_image_format pictures, axi_message *request, axon_error *err)
 {
     const char *subject = ask == AXI_ASK_STEP ? "observation" : "reset payload";
     axon_value *nothing = value ? NULL : axon_value_map();
     if (!value && !nothing) return axi_no_memory(err, sizeof value);
     const axon_value *sent = value ? value : nothing;
     axon_status status = axon_value_type(sent) == AXON_MAP
-                             ? axi_pack(request, sent, AXON_MARKER_OPENPI, subject, err)
+                             ? axi_pack_pictures(request, sent, AXON_MARKER_OPENPI, pictures, subject, err)
                              : axi_fail(err, AXON_EINVAL, "%s: it is no map", subject);
     if (status == AXON_OK && dialect == AXON_WEBPOLICY) status = pack_webpolicy(ask, sent, request, err);
     if (status == AXON_OK && (dialect == AXON_ROBOARENA || dialect == AXON_VLLM_OMNI))
@@ -111,14 +130,6 @@ static char *copy_of(const axon_value *string)
     size_t length;
     if (axon_value_as_string(string, &utf8, &length) != AXON_OK) return NULL;
     return strndup(utf8, length);
-}
-
-static bool is_text(const axon_value *value, const char *text)
-{
-    const char *utf8;
-    size_t length;
-    return axon_value_as_string(value, &utf8, &length) == AXON_OK && length == strlen(text) &&
-           memcmp(utf8, text, length) == 0;
 }
 
 /* The text of a reply that is an error: {"type": "error", "message": text}, or {"error": text} alone. */

@@ -15,9 +15,13 @@ axon_dialect axi_dialect_of(const char *url, const axon_value *metadata);
 /* False when nothing is sent for it. */
 bool axi_dialect_has(axon_dialect dialect, axi_ask ask);
 
-/* Packs a request. `value` is the observation, or the payload of a reset, which may be NULL. */
+/* The form in which a server with this metadata takes pictures, of those that the caller wants to send. */
+axon_image_format axi_dialect_pictures(const axon_value *metadata, axon_compress wanted);
+
+/* Packs a request. `value` is the observation, in which pictures travel as `pictures`, or the payload of a reset,
+ * which may be NULL. */
 axon_status axi_dialect_pack(axon_dialect dialect, axi_ask ask, const axon_value *value,
-                             axi_message *request, axon_error *err);
+                             axon_image_format pictures, axi_message *request, axon_error *err);
 
 /* Reads the answer to a request. `message` is used up.
  *  AXON_OK        `*reply` is the action map, or NULL after a reset

@@ -35,6 +35,9 @@ struct axon_policy {
     axi_ws *ws;
     axon_value *metadata;
     axon_dialect dialect;
+    axon_image_format pictures;  /* how it takes them; AXON_IMAGE_UNKNOWN: as arrays */
+    axon_dialect packed_dialect; /* those of `request` */
+    axon_image_format packed_pictures;
     axi_message request; /* used again and again, for its memory */
     uint8_t *reset; /* the last one that was asked for, as a message, to be sent again after a reconnect */
     size_t reset_length;

@@ -60,10 +60,12 @@ struct axi_link {
 
 /* ---- libwebsockets reports ----------------------------------------------------------------- */
 
-static int add_authorization(const axi_link *link, unsigned char **at, size_t room)
+/* Our own server knows its own by the agent. */
+static int add_headers(const axi_link *link, unsigned char **at, size_t room)
 {
-    if (!link->target->authorization) return 0;
-    int length = snprintf((char *)*at, room, "Authorization: %s\r\n", link->target->authorization);
+    const char *key = link->target->authorization;
+    int length = snprintf((char *)*at, room, "User-Agent: axon/%s\r\n%s%s%s", axon_version(),
+                          key ? "Authorization: " : "", key ? key : "", key ? "\r\n" : "");
     if (length < 0 || (size_t)length >= room) return -1;
     *at += length;
     return 0;
@@ -160,7 +162,7 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
         link->stage = link->target->proxy->host[0] ? TUNNELLING : UPGRADING;
         return 0;
     case LWS_CALLBACK_CLIENT_APPEND_HANDSHAKE_HEADER:
-        return add_authorization(link, in, length);
+        return add_headers(link, in, length);
     case LWS_CALLBACK_ESTABLISHED_CLIENT_HTTP:
         return keep_refusal(link, wsi);
     case LWS_CALLBACK_CLIENT_FILTER_PRE_ESTABLISH:

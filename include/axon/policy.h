@@ -47,6 +47,13 @@ typedef enum axon_dialect {
     AXON_VLLM_OMNI = 4     /**< the same, but errors are maps and the connection is kept */
 } axon_dialect;
 
+/** How pictures travel. */
+typedef enum axon_compress {
+    AXON_COMPRESS_NONE = 0, /**< as the arrays that they are */
+    AXON_COMPRESS_JPEG = 1, /**< lossy: quality 95, full chroma */
+    AXON_COMPRESS_PNG = 2   /**< lossless */
+} axon_compress;
+
 /** Write `axon_policy_options o = {.size = sizeof o};` and set what you care about.
  *  Zero means the default in every field, now and in later versions. */
 typedef struct axon_policy_options {
@@ -78,6 +85,10 @@ typedef struct axon_policy_options {
     int32_t
         metadata_may_change; /**< 1: after a reconnect any metadata is taken; default 0: other metadata than
                                       before is AXON_EPROTOCOL, naming the key, for as long as it differs */
+    axon_compress
+        compress; /**< how uint8 arrays (height, width, 3) in observations are sent to a server whose
+                                 metadata declares that it decodes this, see docs/wire.md; to any other they go
+                                 as they are; default AXON_COMPRESS_NONE */
 } axon_policy_options;
 
 /** Connects and waits for the server's metadata.
@@ -90,7 +101,7 @@ typedef struct axon_policy_options {
 AXON_API axon_status axon_policy_open(axon_policy **policy, const char *url,
                                       const axon_policy_options *opts, axon_error *err);
 
-/** What the server said of itself. Lives until the next call that reconnects, and as long
+/** What the server said of itself, without axon's own key "__axon__". Lives until the next call that reconnects, and as long
  *  as the policy when metadata_may_change is 0. */
 AXON_API const axon_value *axon_policy_metadata(const axon_policy *policy);
 
