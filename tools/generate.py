@@ -17,7 +17,16 @@ import textwrap
 from pathlib import Path
 from typing import Dict
 
-from service_headers import Argument, HeaderError, Method, Option, Service, read_comment, read_services
+from service_headers import (
+    Argument,
+    HeaderError,
+    Method,
+    Option,
+    Service,
+    folded,
+    read_comment,
+    read_services,
+)
 
 Entry = Dict[str, object]
 
@@ -405,7 +414,8 @@ def policy_entries(root: Path, base_url: str) -> dict[str, Entry]:
     for name, text in read_comment(head.group(1) if head else "", 1).tags:
         if name == "service" or not blocks:
             blocks.append({})
-        blocks[-1].setdefault(name, []).append(" ".join(text.split()))
+        words = "\n".join(line.strip() for line in text.splitlines()) if name == "example" else folded(text)
+        blocks[-1].setdefault(name, []).append(words)
     entries: dict[str, Entry] = {}
     for tags in blocks or [{}]:
         for needed in POLICY_TAGS:

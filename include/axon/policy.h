@@ -26,6 +26,20 @@
  * @repo    Physical-Intelligence/openpi main
  * @added   2026-11-21
  * @changed 2026-11-21
+ *
+ * @service webpolicy 0.1.0
+ * @class   Client
+ * @type    policy
+ * @host    ws://127.0.0.1:8100
+ * @http    GET /healthz
+ * @about   Asks a webpolicy server (WebSocket, msgpack) for robot actions: an observation in, actions out; reset tells it that an episode begins.
+ * @init    policy = Client(host="127.0.0.1", port=8100)
+ * @example policy.reset()
+ *          actions = policy.step({"image": image, "state": state})["actions"]
+ * @returns Dict of what the policy makes, actions as a float array (action horizon, action dimension) as a rule.
+ * @repo    mhyatt000/webpolicy main
+ * @added   2026-11-21
+ * @changed 2026-11-21
  */
 #ifndef AXON_POLICY_H
 #define AXON_POLICY_H

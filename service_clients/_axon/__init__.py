@@ -18,6 +18,8 @@ from service_clients._axon.errors import (
     AxonValueError,
 )
 from service_clients._axon.plain import given, stack
+from service_clients._axon.policy_client import PolicyClient
+from service_clients._axon.reply import Percentiles, PolicyStats, Reply, Timing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,9 +67,14 @@ __all__ = [
     "AxonTypeError",
     "AxonValueError",
     "BasePolicy",
+    "Percentiles",
     "Policy",
+    "PolicyClient",
+    "PolicyStats",
+    "Reply",
     "Service",
     "ServiceClient",
+    "Timing",
     "__version__",
     "deliver_picture",
     "explicit",

@@ -16,6 +16,7 @@ from support import CHECKOUT
 
 GENERATE = [sys.executable, str(CHECKOUT / "tools/generate.py")]
 HEADER = "include/axon/services/graspgen.h"
+POLICIES = ("openpi", "webpolicy")  # whose clients are written by hand
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,8 +28,9 @@ def copy(tmp_path: Path) -> Path:
     """The sources that the printer reads, in a place of their own."""
     shutil.copytree(CHECKOUT / "include", tmp_path / "include")
     shutil.copy(CHECKOUT / "pyproject.toml", tmp_path)
-    (tmp_path / "service_clients/openpi").mkdir(parents=True)
-    shutil.copy(CHECKOUT / "service_clients/openpi/client.py", tmp_path / "service_clients/openpi")
+    for policy in POLICIES:
+        (tmp_path / f"service_clients/{policy}").mkdir(parents=True)
+        shutil.copy(CHECKOUT / f"service_clients/{policy}/client.py", tmp_path / f"service_clients/{policy}")
     return tmp_path
 
 
@@ -112,6 +114,22 @@ def test_a_ninth_service_is_one_header(copy: Path) -> None:
     assert "class HandFinderClient(ServiceClient):" in (copy / "service_clients/hand_finder/client.py").read_text()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (" * @class   Client\n", "", "no @class for webpolicy"),
+        (" * @class   WebsocketClientPolicy\n", "", "no @class for openpi"),
+        ("@service webpolicy", "@service openpi", "@service openpi is there twice"),
+        ("@service openpi 0.1.0", "@class x", "no @service"),
+    ],
+)
+def test_a_policy_client_with_wrong_tags_is_named(copy: Path, old: str, new: str, said: str) -> None:
+    header = copy / "include/axon/policy.h"
+    header.write_text(replaced(header.read_text(), old, new))
+    done = run("--root", str(copy))
+    assert done.returncode == 1 and done.stderr.startswith("include/axon/policy.h:1: ") and said in done.stderr
+
+
 def test_the_catalog_names_the_wheel_that_it_is_given(copy: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "axon-0.1.0-cp38-abi3-linux_x86_64.whl"
     wheel.write_bytes(b"a wheel")
@@ -123,7 +141,7 @@ def test_the_catalog_names_the_wheel_that_it_is_given(copy: Path, tmp_path: Path
 # ---- the clients -----------------------------------------------------------------------------
 
 CATALOG: dict[str, dict[str, Any]] = json.loads((CHECKOUT / "catalog.json").read_text())["capabilities"]
-PRINTED = sorted(name for name in CATALOG if name != "openpi")
+PRINTED = sorted(name for name in CATALOG if name not in POLICIES)
 
 
 @pytest.mark.parametrize("name", PRINTED)
