@@ -163,13 +163,26 @@ static bool is_envelope(const axon_value *reply)
     return axon_value_type(axon_value_get(reply, "action")) == AXON_MAP && axon_value_count(reply) == known;
 }
 
+/* Timings beside the envelope go with the actions, unless there are some already. */
+static axon_status unwrap(axon_value *reply, axon_error *err)
+{
+    static const char *const timings[] = {"server_timing", "policy_timing"};
+    axon_value *kept[2] = {axi_value_take(reply, timings[0]), axi_value_take(reply, timings[1])};
+    axon_status status = AXON_OK;
+    axi_value_unwrap(reply, "action");
+    for (int i = 0; i < 2; i++) {
+        if (status == AXON_OK && kept[i] && !axon_value_get(reply, timings[i]))
+            status = axon_value_set(reply, timings[i], kept[i]);
+        else
+            axon_value_free(kept[i]);
+    }
+    return status == AXON_OK ? status : axi_no_memory(err, sizeof *reply);
+}
+
 /* Makes what a policy answered an action map. */
 static axon_status make_map(axon_dialect dialect, const char *subject, axon_value **reply, axon_error *err)
 {
-    if (dialect == AXON_WEBPOLICY && is_envelope(*reply)) {
-        axi_value_unwrap(*reply, "action");
-        return AXON_OK;
-    }
+    if (dialect == AXON_WEBPOLICY && is_envelope(*reply)) return unwrap(*reply, err);
     if (axon_value_type(*reply) == AXON_MAP) return AXON_OK;
     if (axon_value_type(*reply) != AXON_ARRAY)
         return axi_fail(err, AXON_EPROTOCOL, "%s: it is neither a map nor an array", subject);

@@ -303,6 +303,22 @@ void axi_value_remove(axon_value *map, const char *key)
     map->as.children.count--;
 }
 
+axon_value *axi_value_take(axon_value *map, const char *key)
+{
+    axon_value *child = axon_value_type(map) == AXON_MAP ? find(map, key, strlen(key)) : NULL;
+    axon_value *taken = child ? malloc(sizeof *taken) : NULL;
+    if (!taken) return NULL;
+    clear_key(child);
+    *taken = *child;
+    taken->key_length = 0;
+    taken->flags &= AXI_OWNS_DATA | AXI_IS_WHOLE;
+    *child = (axon_value){.type = AXON_NIL, .key = "", .key_length = 0};
+    axon_value *behind = child + 1, *end = map->as.children.items + map->as.children.count;
+    memmove(child, behind, (size_t)(end - behind) * sizeof *child);
+    map->as.children.count--;
+    return taken;
+}
+
 void axi_value_unwrap(axon_value *map, const char *key)
 {
     axon_value *child = find(map, key, strlen(key));

@@ -54,6 +54,10 @@ void axi_value_clear(axon_value *node);
 /* Takes the child that axon_value_get() finds, if any, out of a map. */
 void axi_value_remove(axon_value *map, const char *key);
 
+/* Takes the child that axon_value_get() finds out of a map, onto the heap: the caller's, while the message of the
+ * tree lives. NULL when there is none, or memory ran out. */
+axon_value *axi_value_take(axon_value *map, const char *key);
+
 /* Makes a received map, a root, its own child of that name, which must be there; its other children are freed. */
 void axi_value_unwrap(axon_value *map, const char *key);
 
