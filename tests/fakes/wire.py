@@ -28,8 +28,8 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-def serve(converse: Conversation, scheme: str) -> None:
-    """Holds ``converse`` with everyone who connects to a free loopback port, until this process is ended."""
+def serve(converse: Conversation, scheme: str, port: int = 0) -> None:
+    """Holds ``converse`` with everyone who connects to a loopback port, until this process is ended; 0: a free one."""
 
     async def hold(reader: StreamReader, writer: StreamWriter) -> None:
         try:
@@ -40,7 +40,7 @@ def serve(converse: Conversation, scheme: str) -> None:
             writer.close()
 
     async def run() -> None:
-        server = await asyncio.start_server(hold, "127.0.0.1", 0, limit=2**26)
+        server = await asyncio.start_server(hold, "127.0.0.1", port, limit=2**26)
         backends.announce(f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         async with server:
             await server.serve_forever()

@@ -11,7 +11,13 @@ import threading
 from typing import Any, Callable, Iterator
 
 import pytest
+from faults import print_table
 from support import CHECKOUT, RunScript, Serve, ServePolicy
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What test_faults.py saw."""
+    print_table(terminalreporter)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -21,3 +22,23 @@ def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def resident_bytes() -> int:
+    """How much memory this process has in RAM."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_files() -> int:
+    """How many file descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def running_threads() -> int:
+    """How many threads this process has, those of C included."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def memory_tells() -> bool:
+    """Whether resident_bytes() says what is held: ASan keeps what was freed for a while."""
+    return "asan" not in os.environ.get("LD_PRELOAD", "")

@@ -45,12 +45,21 @@ def peers_python() -> str:
 
 def start_module(name: str) -> Backend:
     """Starts ``python -m name``, a server of this package."""
-    return Backend([sys.executable, "-m", name], env={**plain_environment(), "PYTHONPATH": str(CHECKOUT)})
+    return start([sys.executable, "-m", name])
 
 
 def start_fake(name: str, *arguments: str) -> Backend:
     """Starts tests/fakes/``name``."""
-    command = [sys.executable, str(TESTS / "fakes" / name), *arguments]
+    return start([sys.executable, str(TESTS / "fakes" / name), *arguments])
+
+
+def start_script(name: str, *arguments: str) -> Backend:
+    """Starts tests/python/peers/``name`` with our own interpreter."""
+    return start([sys.executable, str(PEERS / name), *arguments])
+
+
+def start(command: list[str]) -> Backend:
+    """Starts a server that can import what is in the checkout."""
     return Backend(command, env={**plain_environment(), "PYTHONPATH": str(CHECKOUT)})
 
 

@@ -43,7 +43,17 @@ class Moody:
         return {"actions": object() if prompt == "object" else [[1.0]]}
 
 
-POLICIES = {"echo": Echo, "servo": Servo, "moody": Moody}
+class Numbered:
+    """Says which observation it answers, after as many seconds as that asks for."""
+
+    def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(obs.get("sleep", 0.0))
+        if obs.get("do") == "raise":
+            raise ValueError("no such joint")
+        return {"number": obs["number"]}
+
+
+POLICIES = {"echo": Echo, "servo": Servo, "moody": Moody, "numbered": Numbered}
 METADATA: dict[str, dict[str, Any]] = {
     "echo": {
         "reset_pose": [0.0, -1.5, 1.5],
@@ -51,6 +61,7 @@ METADATA: dict[str, dict[str, Any]] = {
     },
     "servo": policy.METADATA,
     "moody": {},
+    "numbered": {"name": "numbered"},
 }
 
 
