@@ -18,7 +18,9 @@ import contracts
 import cv2
 import numpy as np
 import pytest
-from support import CHECKOUT, Serve
+from support import CHECKOUT, Serve, ServePolicy
+
+from service_clients._axon.values import packb, unpackb
 
 CATALOG = json.loads((CHECKOUT / "catalog.json").read_text(encoding="utf-8"))["capabilities"]
 PICTURE = np.random.default_rng(5).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -102,7 +104,7 @@ def manual_of(folder: str) -> str:
     """The script in a client's docstring."""
     source = (CHECKOUT / "service_clients" / folder / "client.py").read_text(encoding="utf-8")
     manual = ast.get_docstring(ast.parse(source)) or ""
-    found = re.search(r"Usage \(inside robot code execution\):\n(.*?)\n\S", manual, flags=re.DOTALL)
+    found = re.search(r"Usage(?: \(inside robot code execution\))?:\n(.*?)\n\S", manual, flags=re.DOTALL)
     assert found, manual
     return textwrap.dedent(found.group(1))
 
@@ -124,6 +126,29 @@ depth_bytes = sensors.get_depth_frame()
     script = "\n".join([pictures, usage["import"], usage["init"], usage["example"], "print('done')\n"])
     done = run(robot, script, folder, serve(contracts.APPS[folder]()))
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def policy(request: bytes) -> bytes:
+    """The answers of a policy server, openpi's or webpolicy's."""
+    message = unpackb(request)
+    if message.get("__webpolicy_op__") == "reset":
+        return packb({"__webpolicy_reset_ack__": True})
+    actions = {"actions": np.ones((16, 7), np.float32)}
+    return packb({"action": actions} if "__webpolicy_op__" in message else actions)
+
+
+@pytest.mark.parametrize("folder", ["openpi", "webpolicy"])
+def test_manual_and_usage_of_a_policy_client_run_in_the_sandbox(
+    folder: str, robot: Path, serve_policy: ServePolicy
+) -> None:
+    usage = CATALOG[folder]["usage"]
+    observed = "import numpy as np\nimage, state = np.zeros((8, 8, 3), np.uint8), np.zeros(7)\n"
+    port = serve_policy(policy).rpartition(":")[2]
+    for script in (manual_of(folder), "\n".join([observed, *(usage[part] for part in ("import", "init", "example"))])):
+        here, replaced = re.subn(r"port=\d+", f"port={port}", script)
+        assert replaced == 1
+        done = run(robot, here + "\nassert actions.shape == (16, 7)\nprint('done')\n", folder, "")
+        assert done.returncode == 0 and done.stdout.endswith("done\n"), done.stderr
 
 
 def test_a_script_that_reaches_for_a_socket_is_stopped(robot: Path) -> None:
@@ -218,15 +243,17 @@ def test_without_the_native_core_the_results_are_the_same(
     assert not wanted.stderr
 
 
-def test_without_the_native_core_a_policy_says_what_is_missing(robot_without_core: Path) -> None:
-    script = """
-from service_clients.openpi.client import WebsocketClientPolicy
+@pytest.mark.parametrize("folder", ["openpi", "webpolicy"])
+def test_without_the_native_core_a_policy_says_what_is_missing(folder: str, robot_without_core: Path) -> None:
+    usage = CATALOG[folder]["usage"]
+    script = f"""
+{usage["import"]}
 try:
-    WebsocketClientPolicy(host="127.0.0.1", port=1)
+    {usage["init"]}
 except RuntimeError as error:
     print(error)
 """
-    done = run(robot_without_core, script, "openpi", "", sandboxed=False)
+    done = run(robot_without_core, script, folder, "", sandboxed=False)
     assert done.stdout.startswith("policies need axon's native core"), done.stderr
 
 

@@ -202,6 +202,27 @@ def test_an_option_that_cannot_be_is_named(url: str, options: dict[str, Any], sa
         Policy(url, **options)
 
 
+# ---- pictures on the wire --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", ["png", "jpeg"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_pictures_are_compressed_only_for_a_server_that_says_so(
+    serve_policy: ServePolicy, codec: str, declared: bool
+) -> None:
+    def look(request: bytes) -> bytes:
+        return packb({"n": len(request), "image": unpackb(request)["image"]})
+
+    metadata = {"name": "x", **({"__axon__": {"codecs": ["jpeg", "png"]}} if declared else {})}
+    image = np.repeat(np.arange(200, dtype=np.uint8), 200 * 3).reshape(200, 200, 3)
+    with WebsocketClientPolicy(serve_policy(look, packb(metadata)), compress=codec) as policy:
+        assert policy.get_server_metadata() == {"name": "x"}
+        reply = policy.infer({"image": image})
+    assert (reply["n"] < image.nbytes / 4) == declared
+    assert reply["image"].shape == image.shape
+    assert np.abs(reply["image"].astype(int) - image).max() <= (3 if declared and codec == "jpeg" else 0)
+
+
 # ---- where the time went -------------------------------------------------------------------------
 
 
