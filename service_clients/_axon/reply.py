@@ -104,6 +104,6 @@ class PolicyStats(NamedTuple):
         lines.append(", ".join([f"{self.calls} calls, {self.replies} replies", *counted]))
         if self.window:
             lines.append(f"{'ms':8}" + "".join(f"{name:>10}" for name in Percentiles._fields))
-            for part in PARTS:
+            for part in [name for name in PARTS if getattr(self, name).max > 0]:
                 lines.append(f"{part:8}" + "".join(f"{number:10.3f}" for number in getattr(self, part)))
         return "\n".join(lines)

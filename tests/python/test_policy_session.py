@@ -259,6 +259,7 @@ def test_a_server_that_does_not_say_how_long_it_took_leaves_that_open(serve_poli
         timing = policy.infer({"n": 1}).timing
         assert timing.server_ms is None and timing.network_ms is None
         assert isinstance(timing, Timing) and "server" not in repr(timing)
+        assert "wait" in str(policy.stats()) and "server  " not in str(policy.stats())
 
 
 def test_stats_have_counters_percentiles_and_a_verdict(url: str) -> None:
