@@ -61,6 +61,15 @@ class Worker:
             self._process.wait()
         self._process.stdout.close()
 
+    def kill(self) -> None:
+        """Ends a process that takes no orders."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+
 
 def build_programs(*names: str) -> None:
     """Builds C programs of this folder as anybody's program is built, without sanitizers."""
