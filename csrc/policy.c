@@ -109,10 +109,7 @@ axon_status axon_policy_set_infer_timeout(axon_policy *policy, uint32_t timeout_
 /* openpi's and webpolicy's own servers close the connection behind an error; axon's say that they do not. */
 static void expect_goodbye(axon_policy *policy)
 {
-    const axon_value *own = axon_value_get(policy->metadata, "__axon__");
-    int32_t keeps = 0;
-    axon_status said = axon_value_as_bool(axon_value_get(own, "keeps_connection"), &keeps);
-    if (said == AXON_OK && keeps) return;
+    if (policy->keeps_connection) return;
     if (policy->dialect == AXON_OPENPI || policy->dialect == AXON_WEBPOLICY)
         policy->goodbye_end = axi_deadline(GOODBYE_MS);
 }

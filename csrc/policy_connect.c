@@ -219,6 +219,7 @@ static axon_status receive_metadata(axon_policy *policy, axi_ws *ws, axi_time de
         return axi_fail(err, status, "%s: listening but silent: no metadata", policy->name);
     if (status == AXON_OK) status = read_metadata(policy, &message, &metadata, err);
     axon_image_format pictures = axi_dialect_pictures(metadata, policy->options.compress);
+    policy->keeps_connection = axi_dialect_keeps_connection(metadata);
     axi_value_remove(metadata, "__axon__"); /* between the two of us */
     if (status == AXON_OK) status = compare_metadata(policy, metadata, err);
     if (status == AXON_OK) policy->pictures = pictures;

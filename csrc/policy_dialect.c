@@ -34,6 +34,14 @@ bool axi_dialect_has(axon_dialect dialect, axi_ask ask)
     return ask == AXI_ASK_STEP || dialect != AXON_OPENPI;
 }
 
+bool axi_dialect_keeps_connection(const axon_value *metadata)
+{
+    const axon_value *own = axon_value_get(metadata, "__axon__");
+    int32_t keeps = 0;
+    axon_status status = axon_value_as_bool(axon_value_get(own, "keeps_connection"), &keeps);
+    return status == AXON_OK && keeps;
+}
+
 /* Only what the server declared: {"__axon__": {"codecs": ["jpeg", "png"]}}. */
 axon_image_format axi_dialect_pictures(const axon_value *metadata, axon_compress wanted)
 {

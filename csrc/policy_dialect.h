@@ -15,6 +15,10 @@ axon_dialect axi_dialect_of(const char *url, const axon_value *metadata);
 /* False when nothing is sent for it. */
 bool axi_dialect_has(axon_dialect dialect, axi_ask ask);
 
+/* Whether the server said that it does not close the connection behind an error: {"__axon__": {"keeps_connection":
+ * true}}. */
+bool axi_dialect_keeps_connection(const axon_value *metadata);
+
 /* The form in which a server with this metadata takes pictures, of those that the caller wants to send. */
 axon_image_format axi_dialect_pictures(const axon_value *metadata, axon_compress wanted);
 

@@ -41,11 +41,11 @@ struct axon_policy {
     axi_message request; /* used again and again, for its memory */
     uint8_t *reset; /* the last one that was asked for, as a message, to be sent again after a reconnect */
     size_t reset_length;
-    bool owes;          /* the server has yet to answer a call that was given up */
-    axi_time grace_end; /* until when that answer is waited for */
-    axi_time
-        goodbye_end; /* until when the server may still hang up after its last message, an error; or 0 */
-    uint32_t timeout_ms; /* of the calls that follow */
+    bool owes;             /* the server has yet to answer a call that was given up */
+    axi_time grace_end;    /* until when that answer is waited for */
+    bool keeps_connection; /* the server says that it does not close behind an error */
+    axi_time goodbye_end;  /* until when a goodbye may follow the last error, or 0 */
+    uint32_t timeout_ms;   /* of the calls that follow */
     char *server_error;
 
     pid_t owner;

@@ -374,6 +374,24 @@ static void pictures_go_only_as_what_the_server_declared(void **state)
     axon_value_free(odd);
 }
 
+static void a_connection_is_kept_only_by_a_server_that_says_so(void **state)
+{
+    (void)state;
+    axon_value *yes = axon_value_map(), *no = axon_value_map(), *odd = one_key("__axon__", 1);
+    for (int32_t keeps = 0; keeps < 2; keeps++) {
+        axon_value *own = axon_value_map();
+        axon_value_set(own, "keeps_connection", axon_value_bool(keeps));
+        axon_value_set(keeps ? yes : no, "__axon__", own);
+    }
+    assert_true(axi_dialect_keeps_connection(yes));
+    assert_false(axi_dialect_keeps_connection(no));
+    assert_false(axi_dialect_keeps_connection(odd));
+    assert_false(axi_dialect_keeps_connection(NULL));
+    axon_value_free(yes);
+    axon_value_free(no);
+    axon_value_free(odd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,6 +412,7 @@ int main(void)
         cmocka_unit_test(damaged_answers_are_refused),
         cmocka_unit_test(a_server_is_known_by_its_path_and_its_metadata),
         cmocka_unit_test(pictures_go_only_as_what_the_server_declared),
+        cmocka_unit_test(a_connection_is_kept_only_by_a_server_that_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
