@@ -70,6 +70,7 @@ void axon_policy_close(axon_policy *policy)
     free(policy->ca_file);
     free(policy->reset);
     free(policy->samples);
+    axi_recording_close(policy->recording);
     free(policy->server_error);
     if (getpid() == policy->owner) pthread_mutex_destroy(&policy->swap);
     free(policy);
@@ -132,6 +133,7 @@ static axon_status settle(axon_policy *policy, axi_time deadline, axon_error *er
     axi_ws_message late;
     axon_status status = axi_ws_receive(policy->ws, &late, end, err);
     if (status == AXON_OK) {
+        axi_policy_record(policy, "late", &late);
         if (late.is_text) expect_goodbye(policy);
         free(late.data);
         policy->owes = false;
@@ -236,7 +238,10 @@ static axon_status receive_reply(axon_policy *policy, round_trip *trip, axi_ws_m
                                  axon_error *err)
 {
     axon_status status = axi_ws_receive(policy->ws, reply, trip->deadline, err);
-    if (status == AXON_OK) return AXON_OK;
+    if (status == AXON_OK) {
+        axi_policy_record(policy, "reply", reply);
+        return AXON_OK;
+    }
     if (status == AXON_ETIMEOUT) axi_fail(err, status, "%s: no reply", policy->name);
     if (status == AXON_ETIMEOUT || status == AXON_ECANCELED || status == AXON_ENOMEM) {
         owe(policy);
@@ -252,9 +257,10 @@ static axon_status exchange_once(axon_policy *policy, round_trip *trip, axi_ws_m
 {
     axon_status status = axi_ws_send(policy->ws, trip->parts, trip->count, false, trip->deadline, err);
     trip->sent = axi_now();
-    if (status == AXON_OK)
+    if (status == AXON_OK) {
+        axi_recording_add(policy->recording, "request", false, trip->parts, trip->count);
         status = receive_reply(policy, trip, reply, err);
-    else if (status != AXON_ENOMEM && status != AXON_ETOOBIG && status != AXON_EINVAL) {
+    } else if (status != AXON_ENOMEM && status != AXON_ETOOBIG && status != AXON_EINVAL) {
         trip->is_lost = status == AXON_ECONNECT && !axi_ws_has_begun(policy->ws);
         axi_policy_disconnect(policy, "a request could not be sent whole");
     }

@@ -151,7 +151,15 @@ axon_status axi_policy_configure(axon_policy *policy, const char *url, const axo
     fill_in(o);
     policy->timeout_ms = o->infer_timeout_ms;
     status = copy_urls(policy, url, o->more_urls, err);
-    return status == AXON_OK ? copy_strings(policy, o, err) : status;
+    if (status == AXON_OK) status = copy_strings(policy, o, err);
+    if (status != AXON_OK || !o->record_file) return status;
+    return axi_recording_open(&policy->recording, o->record_file, policy->urls[0], err);
+}
+
+void axi_policy_record(axon_policy *policy, const char *kind, const axi_ws_message *message)
+{
+    struct iovec part = {.iov_base = message->data, .iov_len = message->length};
+    axi_recording_add(policy->recording, kind, message->is_text, &part, 1);
 }
 
 /* ---- metadata ------------------------------------------------------------------------------ */
@@ -217,7 +225,10 @@ static axon_status receive_metadata(axon_policy *policy, axi_ws *ws, axi_time de
     axon_status status = axi_ws_receive(ws, &message, deadline, err);
     if (status == AXON_ETIMEOUT)
         return axi_fail(err, status, "%s: listening but silent: no metadata", policy->name);
-    if (status == AXON_OK) status = read_metadata(policy, &message, &metadata, err);
+    if (status == AXON_OK) {
+        axi_policy_record(policy, "metadata", &message);
+        status = read_metadata(policy, &message, &metadata, err);
+    }
     axon_image_format pictures = axi_dialect_pictures(metadata, policy->options.compress);
     policy->keeps_connection = axi_dialect_keeps_connection(metadata);
     axi_value_remove(metadata, "__axon__"); /* between the two of us */

@@ -3,6 +3,7 @@
 #define AXI_POLICY_INTERNAL_H
 
 #include "policy_dialect.h"
+#include "policy_record.h"
 #include "ws.h"
 #include "ws_url.h"
 
@@ -47,6 +48,7 @@ struct axon_policy {
     axi_time goodbye_end;  /* until when a goodbye may follow the last error, or 0 */
     uint32_t timeout_ms;   /* of the calls that follow */
     char *server_error;
+    axi_recording *recording; /* or NULL */
 
     pid_t owner;
 
@@ -70,6 +72,9 @@ axon_status axi_policy_configure(axon_policy *policy, const char *url, const axo
 
 /* Connects to the first server that can be, before `deadline`, and receives its metadata. */
 axon_status axi_policy_connect(axon_policy *policy, axi_time deadline, axon_error *err);
+
+/* Adds a received message to the recording, if there is one. */
+void axi_policy_record(axon_policy *policy, const char *kind, const axi_ws_message *message);
 
 /* Gives the connection up, if there is one. */
 void axi_policy_disconnect(axon_policy *policy, const char *why);

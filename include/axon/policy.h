@@ -103,6 +103,9 @@ typedef struct axon_policy_options {
         compress; /**< how uint8 arrays (height, width, 3) in observations are sent to a server whose
                                  metadata declares that it decodes this, see docs/wire.md; to any other they go
                                  as they are; default AXON_COMPRESS_NONE */
+    const char
+        *record_file; /**< every message is written to this file, as docs/recordings.md says; one that
+                                  exists is replaced; default none */
 } axon_policy_options;
 
 /** Connects and waits for the server's metadata.
@@ -111,7 +114,7 @@ typedef struct axon_policy_options {
  *  @param opts    read during the call only; may be NULL
  *  @param policy  the caller's; free it with axon_policy_close()
  *  @return AXON_ECONNECT, AXON_ETIMEOUT, AXON_EAUTH, AXON_EPROTOCOL, AXON_ESERVER (the server answered
- *          the upgrade with an HTTP error; err->http_status has it) */
+ *          the upgrade with an HTTP error; err->http_status has it), AXON_EIO (record_file) */
 AXON_API axon_status axon_policy_open(axon_policy **policy, const char *url,
                                       const axon_policy_options *opts, axon_error *err);
 
