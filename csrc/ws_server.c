@@ -91,6 +91,7 @@ static void on_tick(void *user, bool is_readable)
     axi_ws_server *server = user;
     (void)is_readable;
     empty(server->tick_fd);
+    if (server->listener) axi_watch_read(server->listener, true);
     server->events.woken(server->user);
     look_at_all(server, true);
 }
@@ -102,12 +103,17 @@ static void on_gone(void *user)
 
 /* ---- clients that come --------------------------------------------------------------------- */
 
+/* A client that cannot be let in, for want of descriptors, would wake the thread again and again: it waits for
+ * the next tick. */
 static void on_arrival(void *user, bool is_readable)
 {
     axi_ws_server *server = user;
     (void)is_readable;
     int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) axi_gate_adopt(server->gate, fd);
+    if (fd >= 0)
+        axi_gate_adopt(server->gate, fd);
+    else if (server->listener)
+        axi_watch_read(server->listener, false);
 }
 
 static void on_listener_gone(void *user)
