@@ -503,7 +503,9 @@ void axi_ws_peer_look(axi_ws_peer *peer, axi_time now, bool is_tick)
     if (!peer->watch) return;
     if (peer->is_stalled) claim(peer);
     if (is_tick) keep_time(peer, now);
-    if (peer->watch && !peer->reads && may_read(peer)) read_some(peer);
+    /* Bytes in the buffer are none that poll() knows of; the hold on them may have ended while they were read. */
+    bool has_unread = !peer->reads || peer->at < peer->end;
+    if (peer->watch && has_unread && may_read(peer)) read_some(peer);
     if (!peer->watch) return;
     pthread_mutex_lock(&peer->lock);
     bool is_broken = peer->is_broken, writes = peer->first != NULL, has_left = peer->has_left;
