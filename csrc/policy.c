@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 /* How long after an error the server's goodbye is waited for, if the next call comes so soon. */
-#define GOODBYE_MS 100
+#define GOODBYE_MS 250
 
 /* ws.c does not know what the limits are called here. */
 static axon_status name_limit(axon_status status, uint32_t timeout_ms, const char *timeout_name,
@@ -189,6 +189,8 @@ static axon_status reconnect(axon_policy *policy, axi_ask ask, axi_time deadline
         return name_limit(status, is_ours ? limit_ms : policy->timeout_ms,
                           is_ours ? "connect_timeout_ms" : "infer_timeout_ms", err);
     if (policy->reset && ask != AXI_ASK_RESET) status = replay_reset(policy, deadline, err);
+    if (status != AXON_OK && !policy->owes)
+        axi_policy_disconnect(policy, "the last reset was not repeated");
     bool is_lost = false;
     if (status == AXON_OK) status = expect_silence(policy, &is_lost, err);
     if (is_lost) axi_policy_disconnect(policy, "it was lost again at once");
@@ -257,6 +259,8 @@ static axon_status exchange_once(axon_policy *policy, round_trip *trip, axi_ws_m
 {
     axon_status status = axi_ws_send(policy->ws, trip->parts, trip->count, false, trip->deadline, err);
     trip->sent = axi_now();
+    if (status == AXON_ETIMEOUT)
+        axi_fail(err, status, "%s: sending: the server takes no more", policy->name);
     if (status == AXON_OK) {
         axi_recording_add(policy->recording, "request", false, trip->parts, trip->count);
         status = receive_reply(policy, trip, reply, err);

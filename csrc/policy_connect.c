@@ -218,6 +218,7 @@ static axon_status read_metadata(const axon_policy *policy, axi_ws_message *mess
     return axi_fail(err, AXON_EPROTOCOL, "%s: it is no map", subject);
 }
 
+
 static axon_status receive_metadata(axon_policy *policy, axi_ws *ws, axi_time deadline, axon_error *err)
 {
     axi_ws_message message;
@@ -231,7 +232,8 @@ static axon_status receive_metadata(axon_policy *policy, axi_ws *ws, axi_time de
     }
     axon_image_format pictures = axi_dialect_pictures(metadata, policy->options.compress);
     policy->keeps_connection = axi_dialect_keeps_connection(metadata);
-    axi_value_remove(metadata, "__axon__"); /* between the two of us */
+    while (axon_value_get(metadata, "__axon__")) /* between the two of us */
+        axi_value_remove(metadata, "__axon__");
     if (status == AXON_OK) status = compare_metadata(policy, metadata, err);
     if (status == AXON_OK) policy->pictures = pictures;
     if (status != AXON_OK || (policy->metadata && !policy->options.metadata_may_change)) {

@@ -345,16 +345,35 @@ static bool same_array(const axon_array *one, const axon_array *other)
     return bytes == others && (bytes == 0 || memcmp(one->data, other->data, (size_t)bytes) == 0);
 }
 
-static bool same_children(const axon_value *one, const axon_value *other)
+/* Maps with more keys are the same only in the same order, so that a peer cannot make comparing take for ever. */
+#define MAX_UNORDERED 4096
+
+const axon_value *axi_value_twin(const axon_value *map, const axon_value *child, size_t index)
 {
-    size_t count = axon_value_count(one);
-    if (count != axon_value_count(other)) return false;
-    for (size_t i = 0; i < count; i++) {
-        const axon_value *child = &one->as.children.items[i];
-        const axon_value *twin = one->type == AXON_MAP ? find(other, child->key, child->key_length)
-                                                       : &other->as.children.items[i];
+    const axon_value *same = axon_value_at(map, index);
+    if (same && same->key_length == child->key_length &&
+        memcmp(same->key, child->key, child->key_length) == 0)
+        return same;
+    return axon_value_count(map) <= MAX_UNORDERED ? find(map, child->key, child->key_length) : NULL;
+}
+
+/* Every child of `one` is in `other` as well. */
+static bool holds_children(const axon_value *other, const axon_value *one)
+{
+    for (size_t i = 0; i < axon_value_count(one); i++) {
+        const axon_value *child = axon_value_at(one, i);
+        const axon_value *twin =
+            one->type == AXON_MAP ? axi_value_twin(other, child, i) : axon_value_at(other, i);
         if (!twin || !axi_value_equal(child, twin)) return false;
     }
+    return true;
+}
+
+/* A map may hold a key twice: with as many children as `other`, it may still lack one of its keys. */
+static bool has_keys_of(const axon_value *one, const axon_value *other)
+{
+    for (size_t i = 0; i < axon_value_count(other); i++)
+        if (!axi_value_twin(one, axon_value_at(other, i), i)) return false;
     return true;
 }
 
@@ -364,7 +383,8 @@ bool axi_value_equal(const axon_value *one, const axon_value *other)
     switch (axon_value_type(one)) {
     case AXON_LIST:
     case AXON_MAP:
-        return same_children(one, other);
+        if (axon_value_count(one) != axon_value_count(other)) return false;
+        return holds_children(other, one) && (one->type == AXON_LIST || has_keys_of(one, other));
     case AXON_ARRAY:
     case AXON_SCALAR:
         return same_array(one->as.array, other->as.array);
