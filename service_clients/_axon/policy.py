@@ -58,6 +58,7 @@ class Policy(Handle):
         resend: bool = False,
         metadata_may_change: bool = False,
         compress: str | None = None,
+        record: str | None = None,
         max_reply_bytes: int | None = None,
         max_request_bytes: int | None = None,
         connect_once: bool = False,
@@ -88,6 +89,7 @@ class Policy(Handle):
                 AxonProtocolError, for as long as it differs.
             compress: "jpeg" (lossy) or "png": how uint8 arrays (height, width, 3) in observations are sent to a server
                 that says that it decodes this; to any other they go as they are.
+            record: every message is written to this file, see docs/recordings.md; one that exists is replaced.
             max_reply_bytes: a longer reply is AxonTooBig; default 64 MiB.
             max_request_bytes: a longer observation is AxonTooBig, unsent; default 1 GiB.
             connect_once: a refused connection fails at once.
@@ -115,6 +117,7 @@ class Policy(Handle):
             resend=resend,
             metadata_may_change=metadata_may_change,
             compress=None if compress is None else _one_of(_CODECS, compress, "compress"),
+            record_file=record,
         )
         if hosts is not None:
             _, more = strings(hosts, "hosts")

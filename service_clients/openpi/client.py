@@ -60,6 +60,7 @@ class WebsocketClientPolicy(PolicyClient):
         resend: bool = False,
         metadata_may_change: bool = False,
         compress: str | None = None,
+        record: str | None = None,
         ca_file: str | None = None,
     ) -> None:
         """Connects, waiting for a server that is not up yet, and receives its metadata.
@@ -81,6 +82,8 @@ class WebsocketClientPolicy(PolicyClient):
             metadata_may_change: after a reconnect take a server that says other things of itself than before.
             compress: "jpeg" (lossy) or "png": how uint8 images (height, width, 3) are sent to a server that says that it
                 decodes this, as axon's does; to any other they go as they are.
+            record: every message is written to this file, for `python -m service_clients.openpi.replay`; one that
+                exists is replaced.
             ca_file: PEM of the authorities to trust for wss; default the system's.
 
         Raises:
@@ -99,5 +102,6 @@ class WebsocketClientPolicy(PolicyClient):
             resend=resend,
             metadata_may_change=metadata_may_change,
             compress=compress,
+            record=record,
             ca_file=ca_file,
         )
