@@ -218,7 +218,6 @@ static axon_status read_metadata(const axon_policy *policy, axi_ws_message *mess
     return axi_fail(err, AXON_EPROTOCOL, "%s: it is no map", subject);
 }
 
-
 static axon_status receive_metadata(axon_policy *policy, axi_ws *ws, axi_time deadline, axon_error *err)
 {
     axi_ws_message message;
