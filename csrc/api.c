@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/random.h>
 #include <time.h>
 
 #define TEXT_OF(x) #x
@@ -121,14 +120,6 @@ int axi_left_ms(axi_time deadline, int cap_ms)
     if (left <= 0) return 0;
     left = (left + 999999) / 1000000;
     return left > cap_ms ? cap_ms : (int)left;
-}
-
-uint32_t axi_with_jitter(uint32_t pause_ms)
-{
-    uint32_t noise = 0;
-    if (getrandom(&noise, sizeof noise, GRND_NONBLOCK) < 0) noise = (uint32_t)axi_now();
-    uint32_t half = pause_ms / 2;
-    return pause_ms - (half ? noise % half : 0);
 }
 
 /* ---- memory -------------------------------------------------------------------------------- */

@@ -35,10 +35,6 @@ axi_time axi_deadline(uint32_t timeout_ms);
 /* Milliseconds until `deadline` for poll(): rounded up, 0 when it has passed, capped at `cap_ms`. */
 int axi_left_ms(axi_time deadline, int cap_ms);
 
-/* Somewhere between half of `pause_ms` and all of it, so that robots that lost their server together do not come
- * back together. */
-uint32_t axi_with_jitter(uint32_t pause_ms);
-
 /* How often a waiting call looks up from its wait: the interrupt function is asked that often. */
 #define AXI_LOOK_UP_MS 250
 

@@ -2,9 +2,9 @@
 #include "policy_internal.h"
 
 #include "service_internal.h"
+#include "ws_dial.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,18 +300,6 @@ static axon_status try_all(axon_policy *policy, axi_time deadline, bool *again, 
     return status;
 }
 
-static axon_status pause_between(axon_policy *policy, uint32_t pause_ms, axi_time deadline, axon_error *err)
-{
-    axi_time end = axi_deadline(axi_with_jitter(pause_ms));
-    if (end > deadline) end = deadline;
-    for (int left; (left = axi_left_ms(end, AXI_LOOK_UP_MS)) > 0;) {
-        poll(NULL, 0, left);
-        if (axi_interrupted() || atomic_load(&policy->is_cancelled))
-            return axi_fail(err, AXON_ECANCELED, "%s: cancelled while waiting to try again", policy->name);
-    }
-    return AXON_OK;
-}
-
 static axon_status try_in_turn(axon_policy *policy, axi_time deadline, axon_error *err)
 {
     const axon_policy_options *o = &policy->options;
@@ -321,10 +309,10 @@ static axon_status try_in_turn(axon_policy *policy, axi_time deadline, axon_erro
         if (status == AXON_OK || !again || o->connect_once) return status;
         if (axi_left_ms(deadline, 1) == 0) return status;
         axon_error cancelled;
-        axon_status slept = pause_between(policy, pause_ms, deadline, &cancelled);
-        if (slept != AXON_OK) return axi_fail(err, slept, "%s", cancelled.message);
+        axon_status slept =
+            axi_ws_pause(&pause_ms, o->retry_max_ms, deadline, &policy->is_cancelled, &cancelled);
+        if (slept != AXON_OK) return axi_fail(err, slept, "%s: %s", policy->name, cancelled.message);
         if (axi_left_ms(deadline, 1) == 0) return status;
-        pause_ms = pause_ms > o->retry_max_ms / 2 ? o->retry_max_ms : pause_ms * 2;
     }
 }
 

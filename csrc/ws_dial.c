@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/random.h>
 
 /* ---- one round over all addresses ---------------------------------------------------------- */
 
@@ -52,22 +53,28 @@ static axon_status try_once(axi_link **link, axi_link_target *target, axi_time d
 
 /* ---- trying again -------------------------------------------------------------------------- */
 
-static axon_status sleep_for(uint32_t pause_ms, axi_time deadline, const atomic_bool *is_cancelled,
-                             axon_error *err)
+/* Somewhere between half of `pause_ms` and all of it, so that robots that lost their server together do not come
+ * back together. */
+static uint32_t with_jitter(uint32_t pause_ms)
 {
-    axi_time end = axi_deadline(pause_ms);
+    uint32_t noise = 0;
+    if (getrandom(&noise, sizeof noise, GRND_NONBLOCK) < 0) noise = (uint32_t)axi_now();
+    uint32_t half = pause_ms / 2;
+    return pause_ms - (half ? noise % half : 0);
+}
+
+axon_status axi_ws_pause(uint32_t *pause_ms, uint32_t max_ms, axi_time deadline,
+                         const atomic_bool *is_cancelled, axon_error *err)
+{
+    axi_time end = axi_deadline(with_jitter(*pause_ms));
     if (end > deadline) end = deadline;
+    *pause_ms = *pause_ms > max_ms / 2 ? max_ms : *pause_ms * 2;
     for (int left; (left = axi_left_ms(end, AXI_LOOK_UP_MS)) > 0;) {
         poll(NULL, 0, left);
         if (axi_interrupted() || (is_cancelled && atomic_load(is_cancelled)))
             return axi_fail(err, AXON_ECANCELED, "cancelled while waiting to try again");
     }
     return AXON_OK;
-}
-
-static uint32_t longer(uint32_t pause_ms, uint32_t max_ms)
-{
-    return pause_ms > max_ms / 2 ? max_ms : pause_ms * 2;
 }
 
 axon_status axi_ws_dial(axi_link **link, const axi_ws_url *url, const axi_ws_options *options,
@@ -92,9 +99,8 @@ axon_status axi_ws_dial(axi_link **link, const axi_ws_url *url, const axi_ws_opt
         axi_log(AXON_LOG_WARN, "%s: %s; trying again", url->authority, failure.message);
         axon_error cancelled;
         axon_status slept =
-            sleep_for(axi_with_jitter(pause_ms), deadline, options->is_cancelled, &cancelled);
+            axi_ws_pause(&pause_ms, options->retry_max_ms, deadline, options->is_cancelled, &cancelled);
         if (slept != AXON_OK) return axi_fail(err, slept, "%s", cancelled.message);
-        pause_ms = longer(pause_ms, options->retry_max_ms);
         if (axi_left_ms(deadline, 1) > 0) continue;
         return axi_fail(err, status, "%s; tried %u times", failure.message, tries);
     }

@@ -4,7 +4,7 @@
  *   ws_gate.c    the door to libwebsockets: HTTP and the upgrade; ws_frame.c and mask.c: our framing
  *
  * An echo server is: ask() returns 0, received() sends the message back with axi_ws_peer_send(), frees its data and
- * calls axi_ws_server_release() with its length (tests/c/test_ws_server.c).
+ * calls axi_ws_server_release() with its length (tests/autobahn/echo_server.c).
  *
  * Threads  Events come on the server's thread, with no lock held. Whatever is for other threads says so.
  * Forks    In the child only axi_ws_server_close(), which closes the child's descriptors and sends nothing. */
