@@ -113,7 +113,7 @@ $(NATIVE): $(BUILD)/libaxon.a $(wildcard setup.py service_clients/_axon/*.py inc
 	@$(if $(SAN),ln -sf $(CURDIR)/service_clients/_axon/*.py $(@D))
 	@touch $@
 
-bench: ## axon beside its peers, in one run: BENCH=policy, http, pictures
+bench: ## axon beside its peers, in one run: BENCH=policy, server, http, pictures
 	@tools/setup.sh develop
 	@$(MAKE) native
 	@$(PY) -m benchmarks.$(BENCH)

@@ -105,6 +105,20 @@ static void time_round(contender *self, int warm, int count, uint64_t expected_b
     putchar('\n');
 }
 
+/* Round trips one after the other, for as long as it is told. */
+static void load(contender *self, int milliseconds, uint64_t expected_bytes)
+{
+    int64_t start = now_ns(), end = start;
+    long count = 0;
+    for (; end - start < (int64_t)milliseconds * 1000000; count++) {
+        contender_infer(self);
+        end = now_ns();
+        if (contender_answer(self).received_bytes != expected_bytes)
+            contender_fail("the server received another number of bytes");
+    }
+    printf("%ld %lld\n", count, (long long)(end - start));
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 6) contender_fail("usage: %s HOST PORT IMAGES HEIGHT WIDTH", argv[0]);
@@ -119,7 +133,7 @@ int main(int argc, char **argv)
     puts("ready");
     fflush(stdout);
     for (char line[64]; fgets(line, sizeof line, stdin);) {
-        int warm, count;
+        int warm, count, milliseconds;
         if (strcmp(line, "check\n") == 0) {
             contender_infer(self);
             checked = contender_answer(self);
@@ -127,6 +141,8 @@ int main(int argc, char **argv)
                    (unsigned long long)checked.checksum, (unsigned long long)checked.actions_sum);
         } else if (sscanf(line, "round %d %d", &warm, &count) == 2) {
             time_round(self, warm, count, checked.received_bytes);
+        } else if (sscanf(line, "load %d", &milliseconds) == 1) {
+            load(self, milliseconds, checked.received_bytes);
         } else if (strcmp(line, "memory\n") == 0) {
             printf("%ld %ld\n", baseline_kib, peak_kib());
         } else {

@@ -6,6 +6,7 @@ Orders, a line each on standard input, and what is answered on standard output:
 
     check           one round trip    bytes received, their CRC-32, sum of the action chunk's 32-bit words
     round WARM N    WARM + N of them  N times in nanoseconds
+    load MS         for so long       how many there were, and nanoseconds
     memory          none              resident KiB before the first round trip, and the peak since then
 
 A round trip begins with the observation as a dict of arrays and ends with the actions as an array: packing
@@ -65,6 +66,16 @@ class Client:
             if i >= 0:
                 times.append(end - start)
         return times
+
+    def load(self, observation: Observation, milliseconds: int, expected: int) -> tuple[int, int]:
+        """Round trips one after the other for so long: how many, and the nanoseconds they took together."""
+        start = end = time.perf_counter_ns()
+        count = 0
+        while end - start < milliseconds * 1_000_000:
+            check_length(self.infer(observation), expected)
+            end = time.perf_counter_ns()
+            count += 1
+        return count, end - start
 
 
 def open_axon(host: str, port: int) -> Client:
@@ -202,6 +213,8 @@ def obey(client: Client, observation: Observation) -> None:
             print(expected, reply["checksum"], actions_sum, flush=True)
         elif order == "round":
             print(*client.times(observation, int(numbers[0]), int(numbers[1]), expected), flush=True)
+        elif order == "load":
+            print(*client.load(observation, int(numbers[0]), expected), flush=True)
         elif order == "memory":
             print(baseline, peak_kib(), flush=True)
         else:

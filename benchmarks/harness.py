@@ -40,10 +40,14 @@ class Worker:
             raise BenchError(f"{self.name}: {'died' if ready else f'silent for {ORDER_TIMEOUT_S} s'}")
         return line.strip()
 
-    def order(self, line: str) -> str:
+    def send(self, line: str) -> None:
+        """Gives an order, whose answer is to be read()."""
         assert self._process.stdin
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
+
+    def order(self, line: str) -> str:
+        self.send(line)
         return self.read()
 
     def numbers(self, line: str) -> list[int]:

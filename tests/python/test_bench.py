@@ -12,7 +12,7 @@ from typing import Any, Iterator
 import pytest
 from support import CHECKOUT
 
-from benchmarks import harness, http, policy
+from benchmarks import harness, http, policy, server
 from benchmarks.http_contender import detect_payload
 
 
@@ -126,6 +126,57 @@ def test_http_quick_run_times_every_client_in_every_case(tmp_path: Path) -> None
     assert 0 < png_bytes["axon"] <= png_bytes["urllib-template"]
     for target in ("jpeg-bytes: axon", "array: axon's PNG", "depth-reply: axon", "sync-noop: axon"):
         assert target in done.stdout
+
+
+def test_server_quick_run_times_both_servers_with_both_clients(tmp_path: Path) -> None:
+    done = run("server", "--quick", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+    entries = json.loads((tmp_path / "server.json").read_text())
+    clients, sizes = ("axon-client", "openpi-client"), (294 * 1024, 2700 * 1024)
+    assert [(entry["case"], entry["size_bytes"], entry["unit"], entry["name"]) for entry in entries] == [
+        (case, size, unit, name)
+        for case, size, unit in [
+            *(
+                (f"{kind}-{client}", size, unit)
+                for client in clients
+                for kind, unit in (("round-trip", "ms"), ("16-clients", "observations/s"))
+                for size in sizes
+            ),
+            ("healthz-waiting", 0, "ms p99"),
+            ("healthz-computing", 0, "ms p99"),
+        ]
+        for name in ("axon-server", "openpi-server")
+    ]
+    assert all(list(entry) == ["case", "name", "size_bytes", "value", "unit"] for entry in entries)
+    assert all(entry["value"] > 0 for entry in entries)
+
+    detail = json.loads((tmp_path / "server_detail.json").read_text())["results"]
+    assert {entry["name"] for entry in detail} == {"axon-server", "openpi-server", "floor"}
+    for target in ("round-trip, 294 KiB", "16-clients, 2.7 MiB", "healthz-waiting: axon-server p99"):
+        assert target in done.stdout
+
+
+class Answers:
+    """A server, or a client of it, that answers every order in the same way."""
+
+    def __init__(self, name: str, answer: str) -> None:
+        self.name = name
+        self.answer = answer
+
+    def order(self, _line: str) -> str:
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", ["301087 1 3", "301088 2 3", "301088 1 4"])
+def test_servers_whose_policies_see_or_say_different_things_fail_the_run(answer: str) -> None:
+    servers: Any = [Answers("axon-server", "ok"), Answers("openpi-server", "ok")]
+    crowd: Any = {
+        "axon-server": [Answers("axon-client of axon-server", "301088 1 3")],
+        "openpi-server": [Answers("axon-client of openpi-server", answer)],
+    }
+    with pytest.raises(harness.BenchError, match=f"answers differ(.|\n)*of openpi-server: {answer}"):
+        server.check_answers(servers, crowd)
 
 
 @pytest.fixture
