@@ -1,10 +1,9 @@
 /* Where the time of calls went. The last replies are kept as they are and sorted when somebody asks: exact
  * percentiles over a window, which a histogram would only come near. */
 #include "policy_internal.h"
+#include "stats.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 void axi_policy_count(axon_policy *policy, axi_ask ask, axon_status status, const axon_timing *timing)
 {
@@ -25,30 +24,7 @@ void axi_policy_count(axon_policy *policy, axi_ask ask, axon_status status, cons
                      .server = (float)timing->server_ms};
 }
 
-/* ---- percentiles --------------------------------------------------------------------------- */
-
-static int by_size(const void *one, const void *other)
-{
-    float a = *(const float *)one, b = *(const float *)other;
-    return (a > b) - (a < b);
-}
-
-/* The smallest number that `percent` of them do not exceed. */
-static double at(const float *sorted, size_t count, unsigned percent)
-{
-    return (double)sorted[(count * percent + 99) / 100 - 1];
-}
-
-/* Sorts `numbers`. */
-static axon_percentiles percentiles_of(float *numbers, size_t count)
-{
-    if (count == 0) return (axon_percentiles){0};
-    qsort(numbers, count, sizeof *numbers, by_size);
-    return (axon_percentiles){.p50 = at(numbers, count, 50),
-                              .p95 = at(numbers, count, 95),
-                              .p99 = at(numbers, count, 99),
-                              .max = (double)numbers[count - 1]};
-}
+/* ---- parts of a call ----------------------------------------------------------------------- */
 
 /* What a sample says of one part of the call; negative when it says nothing. */
 typedef float (*part_of)(const axi_sample *sample);
@@ -103,7 +79,7 @@ static axon_percentiles measure(const axon_policy *policy, size_t count, part_of
         float number = part(&policy->samples[i]);
         if (number >= 0) numbers[found++] = number;
     }
-    return percentiles_of(numbers, found);
+    return axi_percentiles_of(numbers, found);
 }
 
 /* ---- in words ------------------------------------------------------------------------------ */

@@ -44,6 +44,7 @@
 #ifndef AXON_POLICY_H
 #define AXON_POLICY_H
 
+#include <axon/stats.h>
 #include <axon/value.h>
 
 AXON_BEGIN
@@ -169,13 +170,6 @@ typedef struct axon_timing {
 
 /** Of the last axon_policy_infer() that returned AXON_OK. @return AXON_EINVAL when there was none yet */
 AXON_API axon_status axon_policy_timing(const axon_policy *policy, axon_timing *timing, axon_error *err);
-
-/** In ms, over the window. All 0 when it is empty. */
-typedef struct axon_percentiles {
-    double p50, p95, p99, max;
-} axon_percentiles;
-
-#define AXON_STATS_WINDOW 1024 /* replies that percentiles are taken over: the last ones */
 
 typedef struct axon_policy_stats {
     uint64_t calls;      /**< of axon_policy_infer() and axon_policy_reset() */
