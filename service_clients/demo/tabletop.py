@@ -30,6 +30,7 @@ __all__ = [
     "COLORS",
     "DT",
     "GOAL_RADIUS",
+    "GOAL_YELLOW",
     "MAX_STEPS",
     "OPENING",
     "TASKS",
@@ -43,6 +44,7 @@ DT = 0.05  # seconds per step
 MAX_STEPS = 300
 BLOCK = 0.04  # a block's side
 GOAL_RADIUS = 0.06
+GOAL_YELLOW = 0.052  # the radius of what of it is inside its dark rim
 OPENING = 0.08  # between the fingers, when open
 MAX_DELTA = 0.02  # the hand's way along each axis in one step
 GRIPPER_SPEED = 0.2  # of the way between open and closed in one step
@@ -225,7 +227,7 @@ class Tabletop:
         else:
             raise KeyError(f"no camera {name!r}; there are agentview, eye_in_hand")
         (x, y), radius = self._goal, GOAL_RADIUS
-        goal = [Disc((x, y), radius, (52, 52, 60)), Disc((x, y), radius * 0.86, (240, 196, 40))]
+        goal = [Disc((x, y), radius, (52, 52, 60)), Disc((x, y), GOAL_YELLOW, (240, 196, 40))]
         return tuple(draw(eye, ground, goal, self._shapes()))  # type: ignore[return-value]
 
     def imu(self) -> Imu:
