@@ -133,7 +133,7 @@ def _target(verb: str, seen: Seen) -> Vector | None:
     if verb == "lift":
         return np.array([0.0, 0.0, 0.2])
     below, height = (seen.blocks["blue"], BLOCK) if verb == "stack" else (seen.goal, BLOCK / 2)
-    return None if below is None else below + (0.0, 0.0, height)
+    return None if below is None else below + np.array([0.0, 0.0, height])
 
 
 def _lift(state: _State) -> tuple[Vector, float]:
@@ -149,7 +149,7 @@ def _carry(state: _State) -> tuple[Vector, float]:
     far = math.hypot(way[0], way[1])
     if not state.is_held:
         if far < 2 * _CLOSE and abs(way[2]) < 2 * _CLOSE:
-            return state.hand + (0.0, 0.0, _HOVER), 0.0
+            return state.hand + np.array([0.0, 0.0, _HOVER]), 0.0
         return _grasp(state)
     if far > _CLOSE:
         if far > 0.03 and state.hand[2] < _HOVER - _CLOSE:

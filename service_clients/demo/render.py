@@ -280,27 +280,35 @@ def _meet_capsule(capsule: Capsule, origin: Triple, ray: Triple) -> tuple[Floats
     # What of the ray and of its origin is across the axis.
     across_ray = [ray[i] - axis[i] * along_ray for i in range(3)]
     across_start = [from_start[i] - axis[i] * along_start for i in range(3)]
-    reach = _first_root(across_ray, across_start, capsule.radius)
-    place = along_start + reach * along_ray
+    square, half, root = _quadratic(across_ray, across_start, capsule.radius)
+    is_hit = np.asarray(root > 0)
+    reach, shade = np.full(is_hit.shape, np.inf, np.float32), np.zeros(is_hit.shape, np.float32)
+    # From here on only the rays that meet the endless rod; most of a slanting one's do not.
+    square, half, root, along_ray, along_start = _only(is_hit, square, half, root, along_ray, along_start)
+    ray, from_start = _only(is_hit, *ray), _only(is_hit, *from_start)
+    way = -(half + np.sqrt(root)) / square
+    place = along_start + way * along_ray
     # Beyond an end of the axis it is the sphere around that end.
-    is_round, end = (place < 0) | (place > 1), (place > 1).astype(np.float32)
-    sphere = _first_root(ray, [from_start[i] - axis[i] * end for i in range(3)], capsule.radius)
-    reach = np.where(is_round, sphere, reach)
-    reach = np.where(reach > 0, reach, np.float32(np.inf))
-    place = np.clip(along_start + reach * along_ray, 0, 1)
-    normal = [
-        (from_start[i] + reach * ray[i] - axis[i] * place) / np.float32(capsule.radius) for i in range(3)
-    ]
+    end = np.clip(place, 0, 1)
+    is_round = end != place
+    square, half, root = _quadratic(ray, [from_start[i] - axis[i] * end for i in range(3)], capsule.radius)
+    way = np.where(is_round, -(half + np.sqrt(root)) / square, way)
+    normal = [(from_start[i] + way * ray[i] - axis[i] * end) / np.float32(capsule.radius) for i in range(3)]
     light = np.maximum(_dot(_LIGHT, normal), 0)
-    shade = np.float32(_AMBIENT) + np.float32(_DIFFUSE) * light + np.float32(_GLOSS) * light**16
-    return reach, np.asarray(shade, np.float32)
+    reach[is_hit] = np.where(way > 0, way, np.float32(np.inf))
+    shade[is_hit] = np.float32(_AMBIENT) + np.float32(_DIFFUSE) * light + np.float32(_GLOSS) * light**16
+    return reach, shade
 
 
-def _first_root(ray: Triple, start: Triple, radius: float) -> Any:
-    """The smaller t with |start + t ray| = radius; NaN where there is none."""
+def _quadratic(ray: Triple, start: Triple, radius: float) -> tuple[Any, Any, Any]:
+    """Of |start + t ray| = radius: the square's factor, half the middle one, and what is under the root."""
     square, half = _dot(ray, ray), _dot(ray, start)
-    root = half * half - square * (_dot(start, start) - np.float32(radius * radius))
-    return -(half + np.sqrt(root)) / square
+    return square, half, half * half - square * (_dot(start, start) - np.float32(radius * radius))
+
+
+def _only(chosen: npt.NDArray[np.bool_], *values: Any) -> list[Any]:
+    """Of arrays what was chosen; numbers as they are."""
+    return [value[chosen] if np.ndim(value) else value for value in values]
 
 
 def _dot(one: Triple, other: Triple) -> Any:

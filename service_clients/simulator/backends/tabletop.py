@@ -14,7 +14,7 @@ Usage:
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Sequence
 
 from service_clients.demo.tabletop import Tabletop
 from service_clients.simulator.backend import Backend, InvalidParams, Observation, Step, TaskNotFound
@@ -53,13 +53,13 @@ class TabletopBackend(Backend):
         self._pictures = tuple(pictures)
         self._on_change = on_change
 
-    def list_tasks(self, suite: str | None = None) -> List[str]:
+    def list_tasks(self, suite: str | None = None) -> list[str]:
         """The world's tasks; its one suite is "tabletop"."""
         if suite not in (None, _SUITE):
             raise InvalidParams(f"suite is {suite!r}; there is {_SUITE!r}")
         return list(self.world.tasks)
 
-    def load_task(self, task_name: str) -> Dict[str, Any]:
+    def load_task(self, task_name: str) -> dict[str, Any]:
         """As Tabletop.load_task()."""
         try:
             return self.world.load_task(task_name)
@@ -70,12 +70,12 @@ class TabletopBackend(Backend):
         """Begins the next episode of the sequence."""
         return self._seen(self.world.reset())
 
-    def step(self, action: Dict[str, Any]) -> Step:
+    def step(self, action: dict[str, Any]) -> Step:
         """As Tabletop.step(), with the pictures."""
         observation, reward, terminated, truncated, info = self.world.step(action)
         return self._seen(observation), reward, terminated, truncated, info
 
-    def get_info(self) -> Dict[str, Any]:
+    def get_info(self) -> dict[str, Any]:
         """What an observation holds."""
         height, width = self.world.image_size
         space = {
@@ -90,7 +90,7 @@ class TabletopBackend(Backend):
             space[picture] = {"shape": shape, "dtype": "float32" if is_depth else "uint8"}
         return {"observation_space": space}
 
-    def _seen(self, numbers: Dict[str, Any]) -> Observation:
+    def _seen(self, numbers: dict[str, Any]) -> Observation:
         observation: Observation = dict(numbers)
         names = dict.fromkeys(picture.rpartition("_")[0] for picture in self._pictures)
         for name in names:
