@@ -36,7 +36,7 @@ struct axon_pacer {
     /* the waiting thread's */
     bool has_begun, is_planned, overran;
     axi_time start, due, last; /* last: the newest time that was told */
-    uint64_t index;            /* of the tick that is planned, or was last */
+    uint64_t number;           /* of the tick that is planned, or was last */
     uint64_t missed;           /* just before it */
 
     /* written by the waiting thread, read by any */
@@ -82,12 +82,12 @@ axon_status axon_pacer_restart(axon_pacer *pacer, axon_error *err)
 /* ---- planning ------------------------------------------------------------------------------ */
 
 /* From the first tick, not from the one before: the rounding of one period is not added up. */
-static axi_time due_of(const axon_pacer *pacer, uint64_t index)
+static axi_time due_of(const axon_pacer *pacer, uint64_t number)
 {
-    return pacer->start + (axi_time)llround((double)index * pacer->period_ns);
+    return pacer->start + (axi_time)llround((double)number * pacer->period_ns);
 }
 
-/* Goes on to the latest tick that is due; `index` is of one that is past. */
+/* Goes on to the latest tick that is due; `number` is of one that is past. */
 static void skip_missed(axon_pacer *pacer, axi_time now)
 {
     uint64_t latest = (uint64_t)((double)(now - pacer->start) / pacer->period_ns);
@@ -95,8 +95,8 @@ static void skip_missed(axon_pacer *pacer, axi_time now)
         latest--;
     while (due_of(pacer, latest + 1) <= now)
         latest++;
-    pacer->missed += latest - pacer->index;
-    pacer->index = latest;
+    pacer->missed += latest - pacer->number;
+    pacer->number = latest;
     pacer->overran = true;
 }
 
@@ -123,12 +123,12 @@ axon_status axon_pacer_plan(axon_pacer *pacer, int64_t now_ns, int64_t *due_ns, 
     if (!pacer->is_planned) {
         pacer->missed = 0;
         pacer->overran = false;
-        pacer->index = pacer->has_begun ? pacer->index + 1 : 0;
+        pacer->number = pacer->has_begun ? pacer->number + 1 : 0;
     }
     if (!pacer->has_begun) pacer->start = now_ns;
     pacer->has_begun = pacer->is_planned = true;
-    if (due_of(pacer, pacer->index) < now_ns) skip_missed(pacer, now_ns);
-    *due_ns = pacer->due = due_of(pacer, pacer->index);
+    if (due_of(pacer, pacer->number) < now_ns) skip_missed(pacer, now_ns);
+    *due_ns = pacer->due = due_of(pacer, pacer->number);
     return AXON_OK;
 }
 
@@ -210,7 +210,7 @@ axon_status axon_pacer_record(axon_pacer *pacer, int64_t now_ns, axon_tick *tick
     count_tick(pacer, now_ns);
     if (tick)
         *tick = (axon_tick){
-            .index = pacer->index, .due_ns = pacer->due, .now_ns = now_ns, .missed = pacer->missed};
+            .number = pacer->number, .due_ns = pacer->due, .now_ns = now_ns, .missed = pacer->missed};
     return AXON_OK;
 }
 

@@ -31,7 +31,7 @@ AXON_API axon_status axon_pacer_open(axon_pacer **out, double rate_hz, axon_erro
 
 /** One tick. Times are of CLOCK_MONOTONIC, in ns. */
 typedef struct axon_tick {
-    uint64_t index;  /**< periods since the first tick, those that were left out included */
+    uint64_t number; /**< periods since the first tick, those that were left out included */
     int64_t due_ns;  /**< when it was to be */
     int64_t now_ns;  /**< when it was */
     uint64_t missed; /**< ticks left out just before it */

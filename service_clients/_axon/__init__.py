@@ -17,6 +17,7 @@ from service_clients._axon.errors import (
     AxonTypeError,
     AxonValueError,
 )
+from service_clients._axon.pacing import PacerStats, Tick, percentiles_of
 from service_clients._axon.plain import given, stack
 from service_clients._axon.policy_client import PolicyClient
 from service_clients._axon.reply import Percentiles, PolicyStats, Reply, Timing
@@ -35,6 +36,7 @@ else:
 if TYPE_CHECKING or not _missing:
     from service_clients._axon.images import deliver_picture
     from service_clients._axon.options import explicit, numbers
+    from service_clients._axon.pace import Pacer, StopEvent
     from service_clients._axon.policy import Policy
     from service_clients._axon.service import Service, ServiceClient
 
@@ -50,6 +52,7 @@ else:
         numbers,
         warn,
     )
+    from service_clients._axon.pace_fallback import Pacer, StopEvent
 
     warn(_missing)
 
@@ -67,6 +70,8 @@ __all__ = [
     "AxonTypeError",
     "AxonValueError",
     "BasePolicy",
+    "Pacer",
+    "PacerStats",
     "Percentiles",
     "Policy",
     "PolicyClient",
@@ -74,11 +79,14 @@ __all__ = [
     "Reply",
     "Service",
     "ServiceClient",
+    "StopEvent",
+    "Tick",
     "Timing",
     "__version__",
     "deliver_picture",
     "explicit",
     "given",
     "numbers",
+    "percentiles_of",
     "stack",
 ]

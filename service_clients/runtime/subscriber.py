@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from service_clients.runtime.runtime import Runtime
 
 __all__ = ["Subscriber"]
 
 
 class Subscriber(ABC):
     """Is told what happens in a Runtime, on the Runtime's own thread."""
+
+    def on_run_start(self, runtime: Runtime) -> None:  # noqa: B027
+        """`runtime` is about to run: its stats() say how it goes. Need not be there."""
 
     @abstractmethod
     def on_episode_start(self) -> None:

@@ -58,7 +58,7 @@ static void an_hour_of_late_ticks_does_not_drift(void **state)
         int64_t now = 17 * SECOND;
         for (uint64_t n = 0; n <= hour; n++) {
             tick = tick_at(pacer, now, (int64_t)(n * 7919 % 900000)); /* up to 0.9 ms late */
-            assert_int_equal(tick.index, n);
+            assert_int_equal(tick.number, n);
             now = tick.now_ns + 100000;
         }
         assert_int_equal(tick.due_ns, 17 * SECOND + llround((double)hour / rates[i] * 1e9));
@@ -74,7 +74,7 @@ static void the_first_tick_is_now(void **state)
     axon_pacer *pacer = pacer_of(10);
     axon_tick tick = tick_at(pacer, 5 * SECOND, 0);
     assert_int_equal(tick.now_ns, 5 * SECOND);
-    assert_int_equal(tick.index, 0);
+    assert_int_equal(tick.number, 0);
     assert_int_equal(tick_at(pacer, 5 * SECOND, 0).due_ns, 5 * SECOND + SECOND / 10);
     axon_pacer_close(pacer);
 }
@@ -85,12 +85,12 @@ static void an_overrun_leaves_out_what_it_missed_and_keeps_to_the_grid(void **st
     axon_pacer *pacer = pacer_of(10);
     tick_at(pacer, 0, 0);
     axon_tick late = tick_at(pacer, 35 * SECOND / 100, 0); /* ticks 1, 2 and 3 are past */
-    assert_int_equal(late.index, 3);
+    assert_int_equal(late.number, 3);
     assert_int_equal(late.missed, 2);
     assert_int_equal(late.due_ns, 3 * SECOND / 10);
     assert_int_equal(late.now_ns, 35 * SECOND / 100);
     axon_tick next = tick_at(pacer, 36 * SECOND / 100, 0);
-    assert_int_equal(next.index, 4);
+    assert_int_equal(next.number, 4);
     assert_int_equal(next.missed, 0);
     assert_int_equal(next.now_ns, 4 * SECOND / 10);
     axon_pacer_stats stats = stats_of(pacer);
@@ -105,7 +105,7 @@ static void work_that_takes_exactly_one_period_is_no_overrun(void **state)
     (void)state;
     axon_pacer *pacer = pacer_of(1000);
     for (int64_t n = 0; n < 100; n++)
-        assert_int_equal(tick_at(pacer, n * SECOND / 1000, 0).index, n);
+        assert_int_equal(tick_at(pacer, n * SECOND / 1000, 0).number, n);
     assert_int_equal(stats_of(pacer).overruns, 0);
     axon_pacer_close(pacer);
 }
@@ -123,7 +123,7 @@ static void a_tick_that_is_planned_twice_is_the_same_tick(void **state)
     axon_tick tick;
     assert_ok(axon_pacer_plan(pacer, SECOND, &due, &err), &err); /* meanwhile it is past */
     assert_ok(axon_pacer_record(pacer, SECOND, &tick, &err), &err);
-    assert_int_equal(tick.index, 10);
+    assert_int_equal(tick.number, 10);
     assert_int_equal(tick.missed, 9);
     assert_int_equal(stats_of(pacer).ticks, 2);
     axon_pacer_close(pacer);
@@ -228,7 +228,7 @@ static void waits_do_not_return_early(void **state)
     for (int i = 0; i < 50; i++) {
         assert_ok(axon_pacer_wait(pacer, &tick, &err), &err);
         assert_true(tick.now_ns >= tick.due_ns && monotonic() >= tick.now_ns);
-        assert_int_equal(tick.due_ns, first.due_ns + (int64_t)tick.index * SECOND / 500);
+        assert_int_equal(tick.due_ns, first.due_ns + (int64_t)tick.number * SECOND / 500);
     }
     assert_int_equal(stats_of(pacer).ticks, 51);
     assert_ok(axon_pacer_wait(pacer, NULL, NULL), &err);
@@ -246,17 +246,17 @@ static void stop_ends_a_long_wait_and_every_later_one(void **state)
 {
     (void)state;
     axon_pacer *pacer = pacer_of(0.001);
-    axon_tick tick = {.index = 7};
+    axon_tick tick = {.number = 7};
     pthread_t thread;
     assert_ok(axon_pacer_wait(pacer, NULL, &err), &err);
     assert_int_equal(pthread_create(&thread, NULL, stop_soon, pacer), 0);
     assert_fails(axon_pacer_wait(pacer, &tick, &err), AXON_ECANCELED, &err, "it was stopped");
     pthread_join(thread, NULL);
     assert_fails(axon_pacer_wait(pacer, &tick, &err), AXON_ECANCELED, &err, "it was stopped");
-    assert_int_equal(tick.index, 7);
+    assert_int_equal(tick.number, 7);
     assert_ok(axon_pacer_restart(pacer, &err), &err);
     assert_ok(axon_pacer_wait(pacer, &tick, &err), &err); /* at once: it is the first again */
-    assert_int_equal(tick.index, 0);
+    assert_int_equal(tick.number, 0);
     assert_int_equal(stats_of(pacer).ticks, 2);
     axon_pacer_close(pacer);
 }

@@ -1,0 +1,111 @@
+"""The pacer without the native core: the same ticks, less sharp."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+
+from service_clients._axon.errors import AxonTypeError, AxonValueError
+from service_clients._axon.pacing import PacerStats, Tick, percentiles_of
+
+__all__ = ["Pacer", "StopEvent"]
+
+
+class Pacer:
+    """As service_clients/_axon/pace.py says."""
+
+    def __init__(self, rate_hz: float) -> None:
+        if isinstance(rate_hz, (bool, str, bytes)) or not hasattr(rate_hz, "__float__"):
+            raise AxonTypeError(f"rate_hz is {rate_hz!r:.80}, not a number")
+        if not 0.001 <= float(rate_hz) <= 100000:
+            raise AxonValueError(f"pacer: a rate of {rate_hz:g} Hz, not 0.001 to 100000 (rate_hz)")
+        self._rate = float(rate_hz)
+        self._stopped = threading.Event()
+        self._first: float | None = None  # the first tick since a restart
+        self._planned: Tick | None = None
+        self._last = Tick(0, 0.0, 0.0, 0)
+        self._run_ticks = self._ticks = self._overruns = self._missed = 0
+        self._wake_errors: deque[float] = deque(maxlen=1024)
+        self._jitters: deque[float] = deque(maxlen=1024)
+
+    def wait(self) -> bool:
+        if not self.sleep(self.plan(time.monotonic())):
+            return False
+        self.record(time.monotonic())
+        return True
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def restart(self) -> None:
+        self._first = self._planned = None
+        self._run_ticks = 0
+        self._stopped.clear()
+
+    def stats(self) -> PacerStats:
+        length = self._last.now - self._first if self._first is not None and self._run_ticks > 1 else 0.0
+        return PacerStats(
+            self._rate,
+            (self._run_ticks - 1) / length if length > 0 else 0.0,
+            self._ticks,
+            self._overruns,
+            self._missed,
+            percentiles_of(self._wake_errors),
+            percentiles_of(self._jitters),
+        )
+
+    def plan(self, now: float) -> float:
+        if not (0 <= now < math.inf and (self._first is None or now >= self._last.now)):
+            raise AxonValueError(
+                f"pacer: time goes backwards, or is none: {now!r} s after {self._last.now} s"
+            )
+        if self._planned is not None:
+            index, missed = self._planned.number, self._planned.missed
+        else:
+            index, missed = (0 if self._first is None else self._last.number + 1), 0
+        self._first = now if self._first is None else self._first
+        latest = int((now - self._first) * self._rate)
+        if self._due(index) < now and latest > index:
+            index, missed = latest, missed + latest - index
+        self._planned = Tick(index, self._due(index), now, missed)
+        return self._planned.due
+
+    def sleep(self, until: float) -> bool:
+        left = until - time.monotonic()
+        return not (self._stopped.wait(left) if left > 0 else self._stopped.is_set())
+
+    def record(self, now: float) -> Tick:
+        if self._planned is None:
+            raise AxonValueError("pacer: a tick that was not planned")
+        tick, overran = self._planned._replace(now=now), self._planned.due < self._planned.now
+        if self._run_ticks:
+            self._jitters.append(abs(now - self._last.now - 1 / self._rate) * 1e3)
+            if not overran:
+                self._wake_errors.append((now - tick.due) * 1e3)
+        self._last, self._planned = tick, None
+        self._run_ticks += 1
+        self._ticks += 1
+        self._overruns += overran
+        self._missed += tick.missed
+        return tick
+
+    def _due(self, index: int) -> float:
+        return (self._first or 0.0) + index / self._rate
+
+
+class StopEvent(threading.Event):
+    """An Event; setting it stops the pacer."""
+
+    def __init__(self, pacer: Pacer) -> None:
+        super().__init__()
+        self._pacer = pacer
+
+    def set(self) -> None:
+        super().set()
+        self._pacer.stop()
+
+    def clear(self) -> None:
+        super().clear()
+        self._pacer.restart()

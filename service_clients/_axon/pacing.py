@@ -1,0 +1,48 @@
+"""What a pacer gives back: a tick, and how well the ticks were kept."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+from service_clients._axon.reply import Percentiles
+
+__all__ = ["PacerStats", "Tick", "percentiles_of"]
+
+
+class Tick(NamedTuple):
+    """One tick; times in seconds of the clock that it was planned on."""
+
+    number: int  # periods since the first tick, those that were left out included
+    due: float
+    now: float  # when it was
+    missed: int  # ticks that were left out just before it
+
+
+class PacerStats(NamedTuple):
+    """How well the ticks were kept; percentiles in ms, over the last 1024 ticks."""
+
+    rate_hz: float  # what was asked for
+    achieved_hz: float  # ticks per second since the first one; 0 before the second
+    ticks: int
+    overruns: int  # of these, begun when the tick was past
+    missed: int  # ticks that overruns left out
+    wake_error: Percentiles  # from when a tick was due to when the wait for it returned; without overruns
+    jitter: Percentiles  # by how much the time from one tick to the next was off the period
+
+    def __str__(self) -> str:
+        return (
+            f"{self.ticks} ticks at {self.achieved_hz:.5g} of {self.rate_hz:g} Hz, {self.overruns} overruns, "
+            f"{self.missed} missed, wake-up error p99 {self.wake_error.p99:.3f} ms, "
+            f"jitter p99 {self.jitter.p99:.3f} ms"
+        )
+
+
+def percentiles_of(samples: deque[float]) -> Percentiles:
+    """Of some numbers; another thread may be adding to them."""
+    ordered = sorted(samples.copy())
+    if not ordered:
+        return Percentiles(0.0, 0.0, 0.0, 0.0)
+    p50, p95, p99 = (ordered[math.ceil(len(ordered) * share) - 1] for share in (0.5, 0.95, 0.99))
+    return Percentiles(p50, p95, p99, ordered[-1])
