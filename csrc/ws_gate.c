@@ -1,6 +1,7 @@
 /* See ws_gate.h. */
 #include "ws_gate.h"
 
+#include "base64.h"
 #include "ws_link.h"
 
 #include <fcntl.h>
@@ -8,24 +9,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum {
-    HEAD_BYTES = 16384,   /* the longest HTTP request head */
-    HEADS_AT_ONCE = 64,   /* HTTP requests that are read at the same time; more wait */
-    REQUEST_SECONDS = 10, /* for a request to come whole */
+    CLOSE_SECONDS = 10, /* that libwebsockets gives its own descriptors, which lead nowhere then */
     PATH_BYTES = 1024,
     VALUE_BYTES = 8192,
-    ANSWER_BYTES = 1024
+    ANSWER_BYTES = 1024,
+    KEY_LENGTH = 24
 };
 
+#define KEY_SUFFIX "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" /* RFC 6455, section 1.3 */
+
 struct axi_gate {
-    axi_gate_events events;
+    axi_gate_ask *ask;
     void *user;
     struct lws_context *context;
     struct lws_vhost *host;
     struct lws_protocols protocols[2];
     lws_retry_bo_t idle_policy;
+    int nowhere; /* /dev/null */
+    int fd;      /* of the request that is being answered, or -1 */
+    axi_http_outcome outcome;
     axi_watch *changed; /* watches to be looked at before the next wait */
 };
 
@@ -41,11 +48,6 @@ struct axi_watch {
 
 /* ---- HTTP ---------------------------------------------------------------------------------- */
 
-static void read_header(struct lws *wsi, enum lws_token_indexes token, char *text, int size)
-{
-    if (lws_hdr_copy(wsi, text, size, token) < 0) text[0] = 0;
-}
-
 static const char *meaning_of(int status)
 {
     switch (status) {
@@ -53,10 +55,10 @@ static const char *meaning_of(int status)
         return "OK";
     case 401:
         return "Unauthorized";
-    case 404:
-        return "Not Found";
     case 426:
         return "Upgrade Required";
+    case 431:
+        return "Request Header Fields Too Large";
     case 503:
         return "Service Unavailable";
     default:
@@ -64,22 +66,29 @@ static const char *meaning_of(int status)
     }
 }
 
-static void answer(struct lws *wsi, int status, const char *text)
+void axi_http_answer(int fd, int status, const char *text)
 {
-    uint8_t buffer[LWS_PRE + ANSWER_BYTES];
-    char *at = (char *)buffer + LWS_PRE;
+    char answer[ANSWER_BYTES];
+    const char *more = status == 426   ? "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                       : status == 401 ? "WWW-Authenticate: Api-Key\r\n"
+                                       : "";
     int length =
-        snprintf(at, ANSWER_BYTES,
+        snprintf(answer, sizeof answer,
                  "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\n"
-                 "Content-Length: %zu\r\n%s%sConnection: close\r\n\r\n%s",
-                 status, meaning_of(status), strlen(text), status == 426 ? "Upgrade: websocket\r\n" : "",
-                 status == 401 ? "WWW-Authenticate: Api-Key\r\n" : "", text);
-    if (length > 0 && length < ANSWER_BYTES)
-        lws_write(wsi, buffer + LWS_PRE, (size_t)length, LWS_WRITE_HTTP_FINAL);
+                 "Content-Length: %zu\r\n%sConnection: %sclose\r\n\r\n%s",
+                 status, meaning_of(status), strlen(text), more, status == 426 ? "upgrade, " : "", text);
+    if (length < 0 || length >= ANSWER_BYTES) return;
+    ssize_t sent = send(fd, answer, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)sent; /* nothing was sent before: it fits, or the client is gone */
 }
 
-/* True when the upgrade may go on. */
-static bool ask(axi_gate *gate, struct lws *wsi, bool is_upgrade)
+static void read_header(struct lws *wsi, enum lws_token_indexes token, char *text, int size)
+{
+    if (lws_hdr_copy(wsi, text, size, token) < 0) text[0] = 0;
+}
+
+/* What the owner answers; 0 when the upgrade may go on. */
+static int ask_owner(axi_gate *gate, struct lws *wsi, bool is_upgrade, const char **text)
 {
     char path[PATH_BYTES], authorization[VALUE_BYTES], agent[PATH_BYTES];
     bool is_get = lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) > 0;
@@ -87,37 +96,94 @@ static bool ask(axi_gate *gate, struct lws *wsi, bool is_upgrade)
     read_header(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, authorization, sizeof authorization);
     read_header(wsi, WSI_TOKEN_HTTP_USER_AGENT, agent, sizeof agent);
     axi_http_asked asked = {path, authorization, agent, is_upgrade, is_get};
+    return gate->ask(gate->user, &asked, text);
+}
+
+static bool has_connection_upgrade(struct lws *wsi)
+{
+    char connection[VALUE_BYTES];
+    read_header(wsi, WSI_TOKEN_CONNECTION, connection, sizeof connection);
+    return strcasestr(connection, "upgrade") != NULL;
+}
+
+static bool is_key(const char *key)
+{
+    uint8_t bytes[KEY_LENGTH];
+    size_t length, offset;
+    return strlen(key) == KEY_LENGTH && axi_base64_decode(bytes, &length, key, KEY_LENGTH, &offset) &&
+           length == 16;
+}
+
+/* What a WebSocket client must have said (RFC 6455, section 4.2.1). */
+static int check_upgrade(struct lws *wsi, char key[KEY_LENGTH + 1], const char **text)
+{
+    char version[8];
+    read_header(wsi, WSI_TOKEN_VERSION, version, sizeof version);
+    read_header(wsi, WSI_TOKEN_KEY, key, KEY_LENGTH + 1);
+    *text = "WebSocket is spoken in version 13 alone (Sec-WebSocket-Version).\n";
+    if (strcmp(version, "13") != 0) return 426;
+    *text = "A WebSocket begins with a GET and \"Connection: Upgrade\".\n";
+    if (lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) <= 0 || !has_connection_upgrade(wsi)) return 400;
+    *text = "Sec-WebSocket-Key is missing, or is not 16 bytes in base64.\n";
+    return is_key(key) ? 0 : 400;
+}
+
+static int finish(axi_gate *gate, axi_http_outcome outcome, int status, const char *text)
+{
+    axi_http_answer(gate->fd, status, text);
+    gate->outcome = outcome;
+    gate->fd = -1;
+    return -1;
+}
+
+static int on_request(axi_gate *gate, struct lws *wsi)
+{
     const char *text = "";
-    void *guest = NULL;
-    int status = gate->events.ask(gate->user, &asked, &text, &guest);
-    if (status != 0) {
-        answer(wsi, status, text);
-        return false;
-    }
-    lws_set_opaque_user_data(wsi, guest);
-    return true;
+    int status = ask_owner(gate, wsi, false, &text);
+    return finish(gate, AXI_HTTP_ANSWERED, status, text);
 }
 
-/* Takes the socket away from libwebsockets, whose own descriptor leads nowhere from then on: closing it sends
- * nothing. */
-static int take_socket(struct lws *wsi)
+/* Subprotocols and extensions that are offered are left unsaid: there are none. */
+static int agree(axi_gate *gate, const char *key)
 {
-    int fd = lws_get_socket_fd(wsi);
-    int ours = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (ours < 0 || nowhere < 0 || dup2(nowhere, fd) < 0) {
-        if (ours >= 0) close(ours);
-        ours = -1;
-    }
-    if (nowhere >= 0) close(nowhere);
-    return ours;
+    char asked[KEY_LENGTH + sizeof KEY_SUFFIX], answer[ANSWER_BYTES], accept[28];
+    uint8_t digest[20];
+    int length = snprintf(asked, sizeof asked, "%s" KEY_SUFFIX, key);
+    lws_SHA1((const uint8_t *)asked, (size_t)length, digest);
+    axi_base64_encode(accept, digest, sizeof digest);
+    length = snprintf(answer, sizeof answer,
+                      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                      "Sec-WebSocket-Accept: %.28s\r\n\r\n",
+                      accept);
+    ssize_t sent = send(gate->fd, answer, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    gate->outcome = sent == length ? AXI_HTTP_UPGRADED : AXI_HTTP_ANSWERED;
+    gate->fd = -1;
+    return -1;
 }
 
-static void leave(axi_gate *gate, struct lws *wsi, int fd)
+/* Other upgrades are not for us: the request is answered as if it asked for none. */
+static int on_upgrade(axi_gate *gate, struct lws *wsi, const char *protocol)
 {
-    void *guest = lws_get_opaque_user_data(wsi);
-    lws_set_opaque_user_data(wsi, NULL);
-    if (guest) gate->events.arrived(gate->user, guest, fd);
+    char key[KEY_LENGTH + 1];
+    const char *text;
+    if (strcasecmp(protocol, "websocket") != 0) return on_request(gate, wsi);
+    int status = check_upgrade(wsi, key, &text);
+    if (status) return finish(gate, AXI_HTTP_REFUSED, status, text);
+    status = ask_owner(gate, wsi, true, &text);
+    return status ? finish(gate, AXI_HTTP_ANSWERED, status, text) : agree(gate, key);
+}
+
+/* libwebsockets reads the request from memory, and has a descriptor that leads nowhere: answers are ours to write,
+ * and whatever it does to end the connection, nothing comes of it. */
+axi_http_outcome axi_gate_answer(axi_gate *gate, int fd, const char *head, size_t length)
+{
+    int nowhere = fcntl(gate->nowhere, F_DUPFD_CLOEXEC, 0);
+    if (nowhere < 0) return AXI_HTTP_LATER;
+    gate->fd = fd;
+    lws_adopt_socket_vhost_readbuf(gate->host, nowhere, head, length);
+    if (gate->fd >= 0)
+        finish(gate, AXI_HTTP_REFUSED, 400, "This is no HTTP request that is understood here.\n");
+    return gate->outcome;
 }
 
 /* ---- watches ------------------------------------------------------------------------------- */
@@ -191,6 +257,12 @@ axi_watch *axi_gate_watch(axi_gate *gate, int fd, const axi_watch_events *events
     return watch;
 }
 
+void axi_watch_pass(axi_watch *watch, const axi_watch_events *events, void *user)
+{
+    watch->events = *events;
+    watch->user = user;
+}
+
 void axi_watch_read(axi_watch *watch, bool on)
 {
     lws_rx_flow_control(watch->wsi, on ? 1 : 0);
@@ -212,20 +284,13 @@ void axi_watch_end(axi_watch *watch)
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t length)
 {
-    (void)user, (void)in, (void)length;
+    (void)user, (void)length;
     axi_gate *gate = lws_context_user(lws_get_context(wsi));
     switch ((int)reason) {
     case LWS_CALLBACK_HTTP:
-        ask(gate, wsi, false);
-        return -1;
-    case LWS_CALLBACK_FILTER_PROTOCOL_CONNECTION:
-        return ask(gate, wsi, true) ? 0 : -1;
-    case LWS_CALLBACK_ESTABLISHED:
-        leave(gate, wsi, take_socket(wsi));
-        return -1;
-    case LWS_CALLBACK_WSI_DESTROY:
-        leave(gate, wsi, -1);
-        return 0;
+        return gate->fd < 0 ? -1 : on_request(gate, wsi);
+    case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
+        return gate->fd < 0 ? -1 : on_upgrade(gate, wsi, in);
     case LWS_CALLBACK_RAW_RX_FILE:
         return be_ready(wsi, true);
     case LWS_CALLBACK_RAW_WRITEABLE_FILE:
@@ -237,13 +302,15 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     }
 }
 
-axon_status axi_gate_open(axi_gate **gate, const axi_gate_events *events, void *user,
-                          unsigned max_descriptors, axon_error *err)
+axon_status axi_gate_open(axi_gate **gate, axi_gate_ask *ask, void *user, unsigned max_descriptors,
+                          axon_error *err)
 {
     axi_gate *made = calloc(1, sizeof *made);
     if (!made) return axi_no_memory(err, sizeof *made);
-    made->events = *events;
+    made->ask = ask;
     made->user = user;
+    made->fd = -1;
+    made->nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
     made->protocols[0] = (struct lws_protocols){.name = "", .callback = on_event, .rx_buffer_size = 4096};
     made->idle_policy = (lws_retry_bo_t){.secs_since_valid_ping = UINT16_MAX};
     struct lws_context_creation_info info = {
@@ -253,14 +320,14 @@ axon_status axi_gate_open(axi_gate **gate, const axi_gate_events *events, void *
         .gid = -1,
         .uid = -1,
         .fd_limit_per_thread = max_descriptors,
-        .pt_serv_buf_size = HEAD_BYTES,
-        .max_http_header_data2 = HEAD_BYTES,
-        .max_http_header_pool2 = HEADS_AT_ONCE,
-        .timeout_secs = REQUEST_SECONDS,
+        .pt_serv_buf_size = AXI_HEAD_BYTES,
+        .max_http_header_data2 = 2 * AXI_HEAD_BYTES,
+        .max_http_header_pool2 = AXI_HEADS_AT_ONCE,
+        .timeout_secs = CLOSE_SECONDS,
         .retry_and_idle_policy = &made->idle_policy,
         .protocols = made->protocols,
     };
-    made->context = axi_link_create_context(&info);
+    if (made->nowhere >= 0) made->context = axi_link_create_context(&info);
     if (made->context) made->host = lws_create_vhost(made->context, &info);
     if (!made->host) {
         axi_gate_close(made);
@@ -275,12 +342,8 @@ void axi_gate_close(axi_gate *gate)
 {
     if (!gate) return;
     if (gate->context) lws_context_destroy(gate->context);
+    if (gate->nowhere >= 0) close(gate->nowhere);
     free(gate);
-}
-
-void axi_gate_adopt(axi_gate *gate, int fd)
-{
-    lws_adopt_socket_vhost(gate->host, fd);
 }
 
 void axi_gate_turn(axi_gate *gate)

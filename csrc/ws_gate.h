@@ -1,5 +1,6 @@
-/* The door to libwebsockets' server side: HTTP on accepted sockets, the WebSocket upgrade, and the loop that waits
- * for descriptors. From the upgrade on a socket is the owner's: libwebsockets only says when it is ready.
+/* The door to libwebsockets' server side: HTTP requests, the WebSocket upgrade, and the loop that waits for
+ * descriptors. Sockets are the owner's: libwebsockets says when they are ready, and gets to see of what comes in
+ * nothing but whole HTTP requests.
  *
  * Threads  axi_gate_open() and axi_gate_close() anywhere, all else on the one thread that calls axi_gate_turn(). */
 #ifndef AXI_WS_GATE_H
@@ -19,21 +20,29 @@ typedef struct axi_http_asked {
     bool is_get;
 } axi_http_asked;
 
-typedef struct axi_gate_events {
-    /* Answers with an HTTP status and `*text`, a plain text. 0 lets an upgrade happen; `*guest` then comes back in
-     * arrived(). */
-    int (*ask)(void *user, const axi_http_asked *asked, const char **text, void **guest);
-    /* The upgrade is done: `fd` is the callee's. Or it failed: `fd` is -1. */
-    void (*arrived)(void *user, void *guest, int fd);
-} axi_gate_events;
+/* Answers with an HTTP status and `*text`, a plain text. 0 lets an upgrade happen. */
+typedef int axi_gate_ask(void *user, const axi_http_asked *asked, const char **text);
 
-axon_status axi_gate_open(axi_gate **gate, const axi_gate_events *events, void *user,
-                          unsigned max_descriptors, axon_error *err);
+axon_status axi_gate_open(axi_gate **gate, axi_gate_ask *ask, void *user, unsigned max_descriptors,
+                          axon_error *err);
 /* Ends all watches. NULL is fine. */
 void axi_gate_close(axi_gate *gate);
 
-/* Lets HTTP be spoken on an accepted socket, which is the gate's from now on. */
-void axi_gate_adopt(axi_gate *gate, int fd);
+typedef enum axi_http_outcome {
+    AXI_HTTP_ANSWERED, /* as the owner said */
+    AXI_HTTP_REFUSED,  /* it was no proper request: the owner was not asked */
+    AXI_HTTP_UPGRADED,
+    AXI_HTTP_LATER /* no descriptor is free: to be tried again */
+} axi_http_outcome;
+
+/* Has an HTTP request answered: `head` is all of it, the empty line at its end included. The answer is written to
+ * `fd`, from which nothing is read. At most AXI_HEADS_AT_ONCE times between two turns, and not within an event. */
+axi_http_outcome axi_gate_answer(axi_gate *gate, int fd, const char *head, size_t length);
+
+enum { AXI_HEADS_AT_ONCE = 64, AXI_HEAD_BYTES = 16384 /* the longest head */ };
+
+/* Answers without having been asked properly. */
+void axi_http_answer(int fd, int status, const char *text);
 
 /* Waits for something, and has it handled. */
 void axi_gate_turn(axi_gate *gate);
@@ -45,6 +54,8 @@ typedef struct axi_watch_events {
 
 /* `fd`, which is the gate's from now on, is watched for input. NULL when memory ran out; it is closed then. */
 axi_watch *axi_gate_watch(axi_gate *gate, int fd, const axi_watch_events *events, void *user);
+/* Others hear of it from now on. */
+void axi_watch_pass(axi_watch *watch, const axi_watch_events *events, void *user);
 void axi_watch_read(axi_watch *watch, bool on);
 void axi_watch_write(axi_watch *watch, bool on);
 

@@ -1,4 +1,5 @@
 /* One client of a WebSocket server. See ws_server.h. */
+#include "utf8.h"
 #include "ws_server_internal.h"
 
 #include <errno.h>
@@ -251,7 +252,7 @@ static void send_close(axi_ws_peer *peer, int code, const char *reason)
 {
     uint8_t payload[AXI_WS_CONTROL] = {(uint8_t)(code >> 8), (uint8_t)code};
     size_t length = strlen(reason);
-    if (length > sizeof payload - 2) length = sizeof payload - 2;
+    if (length > sizeof payload - 2) length = axi_utf8_cut(reason, sizeof payload - 2);
     memcpy(payload + 2, reason, length);
     struct iovec part = {payload, code == AXI_WS_NO_CODE ? 0 : length + 2};
     send_and_wake(peer, AXI_WS_CLOSE, &part, 1);
@@ -561,7 +562,7 @@ static void name_peer(axi_ws_peer *peer, int fd)
     axi_ws_print_address(peer->name, sizeof peer->name, &address, size);
 }
 
-bool axi_ws_peer_begin(axi_ws_peer *peer, int fd)
+void axi_ws_peer_begin(axi_ws_peer *peer, axi_watch *watch, int fd)
 {
     static const axi_watch_events events = {on_ready, on_gone};
     axi_ws_server *server = peer->server;
@@ -570,12 +571,12 @@ bool axi_ws_peer_begin(axi_ws_peer *peer, int fd)
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     name_peer(peer, fd);
     peer->heard = peer->pinged = peer->unacknowledged_since = axi_now();
-    peer->watch = axi_gate_watch(server->gate, fd, &events, peer);
-    if (!peer->watch) return false;
+    peer->watch = watch;
     peer->fd = fd;
+    axi_watch_pass(watch, &events, peer);
+    axi_watch_read(watch, true);
     peer->index = atomic_fetch_add(&server->connected, 1);
     server->peers[peer->index] = peer;
     peer->is_known = server->events.opened(server->user, peer);
     if (!peer->is_known) end(peer);
-    return true;
 }

@@ -15,8 +15,9 @@
 
 enum {
     TICK_MS = 250,
-    BACKLOG = 128,
-    OTHER_DESCRIPTORS = 128 /* beside the clients': requests that are no upgrade, and libwebsockets' own */
+    BACKLOG = 1024,
+    /* Beside the clients': those that arrive, and libwebsockets' own. */
+    OTHER_DESCRIPTORS = AXI_ARRIVALS + AXI_HEADS_AT_ONCE + 16
 };
 
 /* ---- memory -------------------------------------------------------------------------------- */
@@ -93,6 +94,7 @@ static void on_tick(void *user, bool is_readable)
     empty(server->tick_fd);
     if (server->listener) axi_watch_read(server->listener, true);
     server->events.woken(server->user);
+    axi_ws_arrivals_keep_time(server, axi_now());
     look_at_all(server, true);
 }
 
@@ -103,17 +105,10 @@ static void on_gone(void *user)
 
 /* ---- clients that come --------------------------------------------------------------------- */
 
-/* A client that cannot be let in, for want of descriptors, would wake the thread again and again: it waits for
- * the next tick. */
 static void on_arrival(void *user, bool is_readable)
 {
-    axi_ws_server *server = user;
     (void)is_readable;
-    int fd = accept4(server->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0)
-        axi_gate_adopt(server->gate, fd);
-    else if (server->listener)
-        axi_watch_read(server->listener, false);
+    axi_ws_arrivals_accept(user);
 }
 
 static void on_listener_gone(void *user)
@@ -122,30 +117,20 @@ static void on_listener_gone(void *user)
     server->listener = NULL;
 }
 
-static int on_ask(void *user, const axi_http_asked *asked, const char **text, void **guest)
+static int on_ask(void *user, const axi_http_asked *asked, const char **text)
 {
     axi_ws_server *server = user;
     int status = server->events.ask(server->user, asked, text);
     if (status != 0) return status;
-    if (atomic_load(&server->connected) + server->pending >= server->options.max_connections) {
+    if (atomic_load(&server->connected) >= server->options.max_connections) {
         *text = "There are too many connections.\n";
         server->events.refused(server->user);
         return 503;
     }
-    *guest = axi_ws_peer_new(server, asked);
-    if (*guest) {
-        server->pending++;
-        return 0;
-    }
+    server->guest = axi_ws_peer_new(server, asked);
+    if (server->guest) return 0;
     *text = "Out of memory.\n";
     return 503;
-}
-
-static void on_upgraded(void *user, void *guest, int fd)
-{
-    axi_ws_server *server = user;
-    server->pending--;
-    if (fd < 0 || !axi_ws_peer_begin(guest, fd)) axi_ws_peer_drop(guest);
 }
 
 void axi_ws_server_stop_listening(axi_ws_server *server)
@@ -223,8 +208,10 @@ static axon_status start_listening(axi_ws_server *server, const char *host, axon
 static void *run(void *user)
 {
     axi_ws_server *server = user;
-    while (!atomic_load(&server->is_ending))
+    while (!atomic_load(&server->is_ending)) {
         axi_gate_turn(server->gate);
+        axi_ws_arrivals_answer(server);
+    }
     return NULL;
 }
 
@@ -273,11 +260,10 @@ static bool watch_all(axi_ws_server *server)
 
 static axon_status start(axi_ws_server *server, const char *host, axon_error *err)
 {
-    static const axi_gate_events events = {on_ask, on_upgraded};
     axon_status status = start_listening(server, host, err);
     if (status != AXON_OK) return status;
     unsigned descriptors = server->options.max_connections + OTHER_DESCRIPTORS;
-    status = axi_gate_open(&server->gate, &events, server, descriptors, err);
+    status = axi_gate_open(&server->gate, on_ask, server, descriptors, err);
     if (status != AXON_OK) return status;
     if (!watch_all(server))
         return axi_fail(err, AXON_ENOMEM,
@@ -293,6 +279,8 @@ axon_status axi_ws_server_open(axi_ws_server **server, const axi_ws_server_optio
     *made = (axi_ws_server){.options = *options, .events = *events, .user = user};
     made->options.host = NULL;
     made->listen_fd = made->wake_fd = made->tick_fd = -1;
+    for (unsigned i = 0; i < AXI_ARRIVALS; i++)
+        made->arrivals[i] = (axi_arrival){.server = made, .fd = -1};
     made->peers = calloc(options->max_connections, sizeof(axi_ws_peer *));
     axon_status status = made->peers ? start(made, options->host, err)
                                      : axi_no_memory(err, options->max_connections * sizeof(axi_ws_peer *));
@@ -309,6 +297,9 @@ static void close_in_child(axi_ws_server *server)
 {
     for (unsigned i = 0; i < atomic_load(&server->connected); i++)
         close(server->peers[i]->fd);
+    for (unsigned i = 0; i < AXI_ARRIVALS; i++) {
+        if (server->arrivals[i].fd >= 0) close(server->arrivals[i].fd);
+    }
     close_descriptors(server);
 }
 

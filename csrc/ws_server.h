@@ -1,7 +1,8 @@
 /* A WebSocket server: many clients, one thread of its own. What is said is its owner's affair.
  *
- *   ws_server.c  listening, the thread, memory      ws_peer.c  one client's connection
- *   ws_gate.c    the door to libwebsockets: HTTP and the upgrade; ws_frame.c and mask.c: our framing
+ *   ws_server.c   listening, the thread, memory     ws_peer.c  one client's connection
+ *   ws_arrival.c  clients that are not upgraded     ws_gate.c  the door to libwebsockets: HTTP and the upgrade
+ *   ws_frame.c and mask.c: our framing
  *
  * An echo server is: ask() returns 0, received() sends the message back with axi_ws_peer_send(), frees its data and
  * calls axi_ws_server_release() with its length (tests/autobahn/echo_server.c).
@@ -40,7 +41,7 @@ typedef struct axi_ws_server_events {
     void (*closed)(void *user, axi_ws_peer *peer);
     /* After axi_ws_server_wake(), and four times a second. */
     void (*woken)(void *user);
-    /* A client that could not be let in. */
+    /* A client that could not be let in, or said nothing for too long. */
     void (*refused)(void *user);
 } axi_ws_server_events;
 

@@ -1,4 +1,4 @@
-/* The inside of axi_ws_server, for ws_server.c and ws_peer.c. */
+/* The inside of axi_ws_server, for ws_server.c, ws_arrival.c and ws_peer.c. */
 #ifndef AXI_WS_SERVER_INTERNAL_H
 #define AXI_WS_SERVER_INTERNAL_H
 
@@ -8,6 +8,27 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+
+enum { AXI_ARRIVALS = 256 };
+
+typedef enum axi_arrival_stage {
+    AXI_ARRIVAL_NONE, /* the place is free */
+    AXI_ARRIVAL_READING,
+    AXI_ARRIVAL_ASKING,  /* its request is whole, and not yet answered */
+    AXI_ARRIVAL_LEAVING, /* answered, and not upgraded */
+    AXI_ARRIVAL_ENDING   /* to be closed before the next wait */
+} axi_arrival_stage;
+
+/* A client that was accepted and is not upgraded. */
+typedef struct axi_arrival {
+    axi_ws_server *server;
+    axi_arrival_stage stage;
+    axi_watch *watch;
+    int fd;
+    axi_time since, leave_by;
+    char *head; /* of its HTTP request */
+    size_t length, capacity;
+} axi_arrival;
 
 struct axi_ws_server {
     axi_ws_server_options options; /* its host is not kept */
@@ -19,10 +40,11 @@ struct axi_ws_server {
     atomic_bool is_ending;
     uint16_t port;
     int listen_fd, wake_fd, tick_fd;
-    axi_watch *listener;   /* NULL when it listens no more */
+    axi_watch *listener; /* NULL when it listens no more */
+    axi_arrival arrivals[AXI_ARRIVALS];
+    axi_ws_peer *guest;    /* whose upgrade was just agreed to */
     atomic_uint connected; /* peers[0 .. connected) is for the server's thread */
     axi_ws_peer **peers;
-    unsigned pending; /* let in, and not yet upgraded */
     atomic_uint_fast64_t used;
     atomic_uint stalled;    /* peers that wait for memory */
     uint64_t reserved;      /* of `used`: messages that are coming in; the server's thread */
@@ -82,12 +104,20 @@ bool axi_ws_server_claim(axi_ws_server *server, axi_ws_peer *peer);
 void axi_ws_print_address(char *text, size_t size, const struct sockaddr_storage *address,
                           socklen_t length);
 
+/* ---- ws_arrival.c -------------------------------------------------------------------------- */
+
+/* The listener is readable. */
+void axi_ws_arrivals_accept(axi_ws_server *server);
+/* Between two turns of the gate. */
+void axi_ws_arrivals_answer(axi_ws_server *server);
+void axi_ws_arrivals_keep_time(axi_ws_server *server, axi_time now);
+
 /* ---- ws_peer.c ----------------------------------------------------------------------------- */
 
 axi_ws_peer *axi_ws_peer_new(axi_ws_server *server, const axi_http_asked *asked);
 
-/* Begins with a socket that was upgraded. False: it is closed, the peer is not. */
-bool axi_ws_peer_begin(axi_ws_peer *peer, int fd);
+/* Begins with a socket that was upgraded, and its watch. */
+void axi_ws_peer_begin(axi_ws_peer *peer, axi_watch *watch, int fd);
 
 /* Looks after what other threads, memory and time have changed. */
 void axi_ws_peer_look(axi_ws_peer *peer, axi_time now, bool is_tick);
