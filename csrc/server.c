@@ -80,7 +80,7 @@ struct axon_request {
     const axon_value *value; /* what was asked, within the tree */
     uint64_t bytes;          /* of the message that the tree lies in */
     axon_request_kind kind;
-    bool is_enveloped; /* webpolicy's request: so is its reply */
+    bool is_enveloped; /* as webpolicy's requests are */
     axi_time arrived, handed_out;
 };
 
@@ -336,8 +336,7 @@ static axon_status read_options(axon_server_options *o, const axon_server_option
     if (o->port < AXON_ANY_PORT || o->port > UINT16_MAX)
         return axi_fail(err, AXON_EINVAL, "port: %" PRId32 " is none", o->port);
     if (o->port == 0) o->port = DEFAULT_PORT;
-    if (o->dialect == AXON_DIALECT_AUTO) o->dialect = AXON_OPENPI;
-    if (o->dialect != AXON_OPENPI && o->dialect != AXON_WEBPOLICY)
+    if (o->dialect != AXON_DIALECT_AUTO && o->dialect != AXON_OPENPI && o->dialect != AXON_WEBPOLICY)
         return axi_fail(err, AXON_EINVAL, "dialect: %d is none that servers speak", (int)o->dialect);
     if (o->api_key && !*o->api_key) return axi_fail(err, AXON_EINVAL, "api_key: it is empty");
     if (!o->max_connections) o->max_connections = DEFAULT_CONNECTIONS;
@@ -592,7 +591,9 @@ static axon_status send_tree(axon_request *request, const axon_value *tree, axon
 
 static axon_status send_action(axon_request *request, const axon_value *action, axon_error *err)
 {
-    if (!request->is_enveloped) return send_tree(request, action, err);
+    axon_dialect dialect = request->client->server->dialect;
+    bool is_bare = dialect == AXON_DIALECT_AUTO ? !request->is_enveloped : dialect == AXON_OPENPI;
+    if (is_bare) return send_tree(request, action, err);
     axon_value envelope;
     axon_value *items = with_member(&envelope, NULL, "action", action);
     if (!items) return axi_no_memory(err, sizeof *items);
@@ -729,23 +730,30 @@ static incoming *take_turn(axon_server *server, visitor **whose)
     return take_message(server, client);
 }
 
+/* There is no memory for a request: its client loses its connection, and nothing else happens. */
+static void give_up(visitor *client, incoming *message)
+{
+    axon_server *server = client->server;
+    uint64_t bytes = message->message.length;
+    free(message->message.data);
+    free(message);
+    pthread_mutex_lock(&server->lock);
+    release(server, bytes);
+    client->is_leaving = true;
+    axi_ws_peer_close(client->peer, AXI_WS_INTERNAL_ERROR, "out of memory");
+    client->is_busy = false;
+    drop_client(client);
+    server->held--;
+    pthread_mutex_unlock(&server->lock);
+}
+
 /* Makes a message a request. One that cannot be read is answered here: `*request` is NULL then. */
 static axon_status hand_out(visitor *client, incoming *message, axon_request **request, axon_error *err)
 {
     axon_server *server = client->server;
     axon_request *made = calloc(1, sizeof *made);
-    if (!made) { /* the client loses its connection, and nothing else */
-        uint64_t bytes = message->message.length;
-        free(message->message.data);
-        free(message);
-        pthread_mutex_lock(&server->lock);
-        release(server, bytes);
-        client->is_leaving = true;
-        axi_ws_peer_close(client->peer, AXI_WS_INTERNAL_ERROR, "out of memory");
-        client->is_busy = false;
-        drop_client(client);
-        server->held--;
-        pthread_mutex_unlock(&server->lock);
+    if (!made) {
+        give_up(client, message);
         return axi_no_memory(err, sizeof *made);
     }
     *made = (axon_request){.client = client, .bytes = message->message.length, .arrived = message->arrived};

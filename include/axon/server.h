@@ -28,14 +28,15 @@ typedef struct axon_request axon_request;
 
 /** As axon_policy_options: zero means the default in every field. */
 typedef struct axon_server_options {
-    size_t size;          /**< sizeof(axon_server_options); 0 is AXON_EINVAL */
-    const char *host;     /**< address or name to listen on; default "127.0.0.1", this machine alone;
+    size_t size;         /**< sizeof(axon_server_options); 0 is AXON_EINVAL */
+    const char *host;    /**< address or name to listen on; default "127.0.0.1", this machine alone;
                                        "0.0.0.0" for every network */
-    int32_t port;         /**< default 8000; AXON_ANY_PORT: one that is free */
-    const char *api_key;  /**< clients must send "Authorization: Api-Key <api_key>", else HTTP 401;
+    int32_t port;        /**< default 8000; AXON_ANY_PORT: one that is free */
+    const char *api_key; /**< clients must send "Authorization: Api-Key <api_key>", else HTTP 401;
                                        compared in constant time; default none is needed */
-    axon_dialect dialect; /**< AXON_OPENPI (the default) or AXON_WEBPOLICY: how replies look. Requests of
-                                       both are understood by either */
+    axon_dialect
+        dialect; /**< how replies look: as the request did (AXON_DIALECT_AUTO, the default), or always
+                                       as AXON_OPENPI's or AXON_WEBPOLICY's. Requests of both are understood */
     uint32_t max_connections; /**< more are refused with HTTP 503; default 256 */
     uint64_t
         max_message_bytes; /**< a longer request ends its connection with close code 1009; default 64 MiB */

@@ -26,8 +26,6 @@ class PolicyServer:
     Python is busy. The policy is called on the thread that is in serve_forever(), one observation at a time.
     """
 
-    _DIALECT = lib.AXON_OPENPI
-
     def __init__(
         self,
         policy: Any,
@@ -72,7 +70,6 @@ class PolicyServer:
             host=host,
             port=_port(port),
             api_key=api_key,
-            dialect=self._DIALECT,
             max_connections=max_connections,
             max_message_bytes=max_message_bytes,
             max_memory_bytes=max_memory_bytes,

@@ -22,7 +22,6 @@ understood: bare observations, and steps and resets in webpolicy's envelope.
 
 from __future__ import annotations
 
-from service_clients._axon._ffi import lib
 from service_clients._axon.server import PolicyServer
 
 __all__ = ["Server"]
@@ -30,8 +29,6 @@ __all__ = ["Server"]
 
 class Server(PolicyServer):
     """Hosts a policy: something with `step(obs) -> dict` (or `infer`), and `reset()` or `reset(payload)`."""
-
-    _DIALECT = lib.AXON_WEBPOLICY
 
     def serve(self) -> None:
         """serve_forever(), by its name here."""

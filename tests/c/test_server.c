@@ -104,6 +104,36 @@ static void envelopes_get_envelopes(void **state)
     finish(self);
 }
 
+/* The action map in the reply to a bare observation, or to one in webpolicy's envelope. */
+static void a_dialect_decides_how_replies_look(void **state)
+{
+    (void)state;
+    static const struct {
+        axon_dialect dialect;
+        bool bare_gets_envelope, step_gets_envelope;
+    } cases[] = {
+        {AXON_DIALECT_AUTO, false, true}, {AXON_OPENPI, false, false}, {AXON_WEBPOLICY, true, true}};
+    blob step = from_hex("82 b0 5f5f 776562706f6c6963795f6f705f5f a4 73746570 a3 6f6273 81 a1 6e 04");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        axon_server_options o = {.size = sizeof o, .dialect = cases[i].dialect};
+        served *self = begin(&o);
+        int fd = upgrade(self->server, "", NULL);
+        for (int asked = 0; asked < 2; asked++) {
+            put_frame(fd, 0x82, asked ? step.data : n_is_4, asked ? step.length : sizeof n_is_4);
+            frame *reply = read_frame(fd);
+            axon_value *map = NULL;
+            assert_ok(axon_value_from_msgpack(reply->data, reply->length, &map, &err), &err);
+            bool expected = asked ? cases[i].step_gets_envelope : cases[i].bare_gets_envelope;
+            assert_int_equal(axon_value_get(map, "action") != NULL, expected);
+            assert_int_equal(axon_value_get(map, "n") != NULL, !expected);
+            axon_value_free(map);
+        }
+        close(fd);
+        finish(self);
+    }
+    free(step.data);
+}
+
 static void a_pipelining_client_is_answered_in_order(void **state)
 {
     (void)state;
@@ -373,6 +403,7 @@ int main(void)
         cmocka_unit_test(replies_tell_the_servers_time),
         cmocka_unit_test(large_messages_come_back_whole),
         cmocka_unit_test(envelopes_get_envelopes),
+        cmocka_unit_test(a_dialect_decides_how_replies_look),
         cmocka_unit_test(a_pipelining_client_is_answered_in_order),
         cmocka_unit_test(others_lose_their_connection_after_an_error),
         cmocka_unit_test(axons_clients_keep_their_connection_after_an_error),
