@@ -24,6 +24,11 @@ class PolicyAgent(Agent):
         act_of(policy)
         self._policy = policy
 
+    @property
+    def policy(self) -> Any:
+        """What is asked."""
+        return self._policy
+
     def get_action(self, observation: dict[str, Any]) -> dict[str, Any]:
         """What the policy says."""
         return act_of(self._policy)(observation)

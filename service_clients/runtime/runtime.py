@@ -92,6 +92,11 @@ class Runtime:
             part: deque(maxlen=_WINDOW) for part in ("observe", "decide", "act")
         }
 
+    @property
+    def agent(self) -> Agent:
+        """What decides."""
+        return self._agent
+
     def run(self) -> None:
         """Runs all episodes, or until stop(); the environment is reset before each and after the last.
 
