@@ -90,8 +90,16 @@ void axon_set_interrupt(axon_interrupt_fn fn, void *user)
     pthread_mutex_unlock(&settings_lock);
 }
 
+static _Thread_local bool asks_nobody;
+
+void axi_interrupt_nobody(void)
+{
+    asks_nobody = true;
+}
+
 bool axi_interrupted(void)
 {
+    if (asks_nobody) return false;
     pthread_mutex_lock(&settings_lock);
     axon_interrupt_fn fn = interrupt_fn;
     void *user = interrupt_user;

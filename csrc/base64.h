@@ -21,7 +21,8 @@ size_t axi_base64_decoded_length(const char *text, size_t length);
 /* Strict: padding and alphabet are checked; a missing padding is accepted, and so are bits left over in the
  * last character, as Python's b64decode does. False when it is not base64, `*offset` being the place of the
  * first wrong character, or `length` when the text ends too early. `data` has room for
- * axi_base64_decoded_length() bytes and may not overlap `text`; it is garbage after a failure. */
+ * axi_base64_decoded_length() bytes and may be `text` itself, but not overlap it elsewhere; it is garbage after a
+ * failure. */
 bool axi_base64_decode(void *data, size_t *data_length, const char *text, size_t length, size_t *offset);
 
 /* The same without this processor's vector instructions, for the tests to compare. */

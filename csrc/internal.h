@@ -41,6 +41,9 @@ int axi_left_ms(axi_time deadline, int cap_ms);
 /* Asks the caller's interrupt function, if there is one. Hold no lock. */
 bool axi_interrupted(void);
 
+/* From now on that function is not asked on this thread: it is one of the library's own. */
+void axi_interrupt_nobody(void);
+
 /* ---- log ----------------------------------------------------------------------------------- */
 
 bool axi_log_wants(axon_log_level level);

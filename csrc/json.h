@@ -33,6 +33,9 @@ typedef struct axi_body {
 axon_status axi_json_write(axi_body *body, const axon_value *tree, const char *subject, axon_error *err);
 void axi_body_free(axi_body *body);
 
+/* All of a body as one zero-terminated text, malloc'ed; NULL when memory ran out. */
+char *axi_body_join(const axi_body *body);
+
 /* Reads JSON text. `text` is malloc'ed and the call's, also when it fails: strings and keys stay in it, their
  * escapes resolved where they are, and the tree points there. `subject` begins the error texts. */
 axon_status axi_json_read(char *text, size_t length, const char *subject, axon_value **value,

@@ -361,8 +361,10 @@ axon_status axi_json_write(axi_body *body, const axon_value *tree, const char *s
     return write_tree(&w, tree);
 }
 
-static void join(char *text, const axi_body *body)
+char *axi_body_join(const axi_body *body)
 {
+    char *joined = body->length < SIZE_MAX ? malloc((size_t)body->length + 1) : NULL, *text = joined;
+    if (!joined) return NULL;
     for (size_t i = 0; i < body->count; i++) {
         const axi_body_part *part = &body->parts[i];
         if (part->base64)
@@ -372,6 +374,7 @@ static void join(char *text, const axi_body *body)
         text += part->base64 ? axi_base64_length(part->length) : part->length;
     }
     *text = 0;
+    return joined;
 }
 
 axon_status axon_value_to_json(const axon_value *value, char **text, size_t *length, axon_error *err)
@@ -381,9 +384,8 @@ axon_status axon_value_to_json(const axon_value *value, char **text, size_t *len
     writer w = {.body = &body, .subject = "value", .err = err, .elements = 64u << 20, .is_lenient = true};
     axon_status status = write_tree(&w, value);
     if (status != AXON_OK) return status;
-    char *joined = body.length < SIZE_MAX ? malloc((size_t)body.length + 1) : NULL;
+    char *joined = axi_body_join(&body);
     if (joined) {
-        join(joined, &body);
         *text = joined;
         if (length) *length = (size_t)body.length;
     } else {

@@ -89,35 +89,9 @@ static void fill_in(axon_policy_options *o)
 
 /* ---- URLs ---------------------------------------------------------------------------------- */
 
-static bool names_port(const char *authority, size_t length)
-{
-    const char *from = *authority == '[' ? memchr(authority, ']', length) : authority;
-    return from && memchr(from, ':', length - (size_t)(from - authority));
-}
-
-/* Makes "host", "host:port" and URLs into one whole URL. What it leaves wrong, axi_ws_open() refuses. */
-static axon_status make_whole(char **whole, const char *url, axon_error *err)
-{
-    if (!url || !*url) return axi_fail(err, AXON_EINVAL, "policy URL: it is empty");
-    const char *scheme = strstr(url, "://"), *rest = scheme ? scheme + 3 : url;
-    bool is_tls = scheme && strncasecmp(url, "wss://", 6) == 0;
-    if (scheme && !is_tls && strncasecmp(url, "ws://", 5) != 0)
-        return axi_fail(err, AXON_EINVAL, "policy URL \"%.*s\": it must begin with ws:// or wss://",
-                        AXI_URL_SHOWN, url);
-
-    size_t authority = strcspn(rest, "/?#");
-    bool needs_port = !scheme && authority > 0 && !names_port(rest, authority);
-    const char *path = strcmp(rest + authority, "/") == 0 ? "" : rest + authority;
-    char port[8] = "";
-    if (needs_port) snprintf(port, sizeof port, ":%d", DEFAULT_PORT);
-    if (asprintf(whole, "%s%.*s%s%s", is_tls ? "wss://" : "ws://", (int)authority, rest, port, path) >= 0)
-        return AXON_OK;
-    *whole = NULL;
-    return axi_no_memory(err, strlen(url));
-}
-
 static axon_status copy_urls(axon_policy *policy, const char *url, const char *const *more, axon_error *err)
 {
+    static const axi_url_usual usual = {.subject = "policy URL", .port = DEFAULT_PORT, .path = ""};
     size_t count = 1;
     while (more && more[count - 1] && count <= AXI_POLICY_MAX_URLS)
         count++;
@@ -127,7 +101,7 @@ static axon_status copy_urls(axon_policy *policy, const char *url, const char *c
     if (!policy->urls) return axi_no_memory(err, count * sizeof *policy->urls);
     axon_status status = AXON_OK;
     for (size_t i = 0; i < count && status == AXON_OK; i++, policy->url_count += status == AXON_OK)
-        status = make_whole(&policy->urls[i], i ? more[i - 1] : url, err);
+        status = axi_ws_url_complete(&policy->urls[i], i ? more[i - 1] : url, &usual, err);
     return status;
 }
 

@@ -195,7 +195,7 @@ bool axi_ws_has_begun(axi_ws *ws)
 
 /* ---- the thread that answers pings --------------------------------------------------------- */
 
-static void tick(axi_ws *ws)
+void axi_ws_attend(axi_ws *ws)
 {
     if (pthread_mutex_trylock(&ws->lock) != 0) return; /* the caller is at work, and answers them himself */
     if (ws->link) {
@@ -204,6 +204,15 @@ static void tick(axi_ws *ws)
         axi_ws_send_pong(ws);
         end_if_dead(ws);
     }
+    pthread_mutex_unlock(&ws->lock);
+}
+
+void axi_ws_beat(axi_ws *ws)
+{
+    pthread_mutex_lock(&ws->lock);
+    if (!ws->owes_pong) ws->pong_length = 0;
+    ws->owes_pong = true;
+    if (ws->link) axi_ws_send_pong(ws);
     pthread_mutex_unlock(&ws->lock);
 }
 
@@ -226,7 +235,7 @@ static void *tick_on(void *argument)
 {
     axi_ws *ws = argument;
     while (sleep_for_a_tick(ws))
-        tick(ws);
+        axi_ws_attend(ws);
     return NULL;
 }
 
@@ -331,7 +340,7 @@ static axon_status connect_and_start(axi_ws *ws, const axi_ws_options *options, 
     }
     if (!stage_early_bytes(ws)) return axi_no_memory(err, AXI_WS_STAGE);
     ws->is_plain = atomic_load(&forces_plain) || !axi_link_passes_bytes();
-    if (!start_ticker(ws))
+    if (!options->is_attended && !start_ticker(ws))
         return axi_fail(err, AXON_ENOMEM, "%s: no thread could be started to answer pings", ws->name);
     axi_log(AXON_LOG_INFO, "%s: connected", ws->name);
     return AXON_OK;

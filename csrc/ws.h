@@ -31,6 +31,8 @@ typedef struct axi_ws_options {
     uint32_t retry_max_ms;
     uint64_t max_message_bytes;      /* of what the peer sends */
     const atomic_bool *is_cancelled; /* ends axi_ws_open() when it becomes true; may be NULL */
+    bool
+        is_attended; /* a thread of the owner's receives all the time, or calls axi_ws_attend(): no other is started */
 } axi_ws_options;
 
 typedef struct axi_ws_message {
@@ -60,6 +62,13 @@ axon_status axi_ws_look(axi_ws *ws, bool *waiting, axon_error *err);
 
 /* Whether a part of a message, or a whole one, has come that nobody has received; of a lost connection, too. */
 bool axi_ws_has_begun(axi_ws *ws);
+
+/* Answers pings and finds out whether the peer's machine is gone, without waiting: what a thread of its own does four
+ * times a second unless it is_attended. */
+void axi_ws_attend(axi_ws *ws);
+
+/* Sends a pong that nobody asked for (RFC 6455, section 5.5.3), so that a peer that is gone shows. */
+void axi_ws_beat(axi_ws *ws);
 
 /* Gives the connection up: what is on the way in either direction is lost, later calls are AXON_ECONNECT with
  * `reason` in the message. */

@@ -2,6 +2,7 @@
 #include "ws_url.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -121,6 +122,42 @@ axon_status axi_ws_url_read(axi_ws_url *parts, const char *url, axon_error *err)
     const char *why = read_authority(parts, authority, length);
     if (!why) why = read_path(parts, authority + length);
     return why ? refuse(err, url, why) : AXON_OK;
+}
+
+/* ---- short forms --------------------------------------------------------------------------- */
+
+static bool names_port(const char *authority, size_t length)
+{
+    const char *from = *authority == '[' ? memchr(authority, ']', length) : authority;
+    return from && memchr(from, ':', length - (size_t)(from - authority));
+}
+
+/* "ws://" or "wss://"; NULL when the scheme is another. */
+static const char *scheme_of(const char *url, bool takes_http)
+{
+    bool is_http = takes_http && strncasecmp(url, "http://", 7) == 0;
+    bool is_https = takes_http && strncasecmp(url, "https://", 8) == 0;
+    if (is_https || strncasecmp(url, "wss://", 6) == 0) return "wss://";
+    return is_http || !strstr(url, "://") || strncasecmp(url, "ws://", 5) == 0 ? "ws://" : NULL;
+}
+
+axon_status axi_ws_url_complete(char **whole, const char *url, const axi_url_usual *usual, axon_error *err)
+{
+    if (!url || !*url) return axi_fail(err, AXON_EINVAL, "%s: it is empty", usual->subject);
+    const char *given = strstr(url, "://"), *rest = given ? given + 3 : url;
+    const char *scheme = scheme_of(url, usual->takes_http);
+    if (!scheme)
+        return axi_fail(err, AXON_EINVAL, "%s \"%.*s\": it must begin with ws:// or wss://", usual->subject,
+                        AXI_URL_SHOWN, url);
+    size_t authority = strcspn(rest, "/?#");
+    bool needs_port = !given && authority > 0 && !names_port(rest, authority);
+    const char *path = rest + authority;
+    if (!*path || strcmp(path, "/") == 0) path = usual->path;
+    char port[8] = "";
+    if (needs_port) snprintf(port, sizeof port, ":%u", usual->port);
+    if (asprintf(whole, "%s%.*s%s%s", scheme, (int)authority, rest, port, path) >= 0) return AXON_OK;
+    *whole = NULL;
+    return axi_no_memory(err, strlen(url));
 }
 
 /* ---- the proxy ----------------------------------------------------------------------------- */

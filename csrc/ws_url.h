@@ -22,6 +22,17 @@ typedef struct axi_ws_url {
 /* Takes "ws://host[:port][/path][?query]" or "wss://..." apart. AXON_EINVAL names what is wrong with it. */
 axon_status axi_ws_url_read(axi_ws_url *parts, const char *url, axon_error *err);
 
+/* What a short form of a URL stands for. */
+typedef struct axi_url_usual {
+    const char *subject; /* begins the messages: "policy URL" */
+    uint16_t port;       /* of a bare host that names none */
+    const char *path;    /* of what names none */
+    bool takes_http;     /* "http://" means "ws://", "https://" "wss://" */
+} axi_url_usual;
+
+/* Makes "host", "host:port" and URLs into one whole URL, malloc'ed. What it leaves wrong, axi_ws_url_read() refuses. */
+axon_status axi_ws_url_complete(char **whole, const char *url, const axi_url_usual *usual, axon_error *err);
+
 typedef struct axi_proxy {
     char host[AXI_WS_HOST_MAX + 1]; /* empty: no proxy */
     uint16_t port;

@@ -103,6 +103,25 @@ static void every_length_comes_back_as_it_went(void **state)
     }
 }
 
+static void decoding_may_happen_where_the_text_is(void **state)
+{
+    uint8_t data[400];
+    (void)state;
+    fill(data, sizeof data, 2);
+    for (size_t length = 0; length <= sizeof data; length++) {
+        size_t text_length, back_length, offset;
+        char *text = encoded(data, length, &text_length);
+        assert_true(axi_base64_decode(text, &back_length, text, text_length, &offset));
+        assert_int_equal(back_length, length);
+        assert_memory_equal(text, data, length);
+        free(text);
+        text = encoded(data, length, &text_length);
+        assert_true(axi_base64_decode_portable(text, &back_length, text, text_length, &offset));
+        assert_memory_equal(text, data, length);
+        free(text);
+    }
+}
+
 static void every_group_of_24_bits_is_encoded_as_the_rfc_says(void **state)
 {
     static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -246,6 +265,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_examples_of_rfc_4648_go_both_ways),
         cmocka_unit_test(every_length_comes_back_as_it_went),
+        cmocka_unit_test(decoding_may_happen_where_the_text_is),
         cmocka_unit_test(every_group_of_24_bits_is_encoded_as_the_rfc_says),
         cmocka_unit_test(encoding_in_pieces_of_three_gives_the_same_text),
         cmocka_unit_test(a_missing_padding_is_accepted),
