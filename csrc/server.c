@@ -368,15 +368,16 @@ static axon_value *with_member(axon_value *extended, const axon_value *map, cons
     return items;
 }
 
+/* {"codecs": ["jpeg", "png"], "keeps_connection": true} */
 static axon_value *own_key(void)
 {
     axon_value *own = axon_value_map(), *codecs = axon_value_list();
-    axon_value_append(codecs, axon_value_string("jpeg", AXON_ZSTRING));
-    axon_value_append(codecs, axon_value_string("png", AXON_ZSTRING));
-    axon_value_set(own, "codecs", codecs);
-    if (axon_value_set(own, "keeps_connection", axon_value_bool(1)) == AXON_OK &&
-        axon_value_get(own, "codecs"))
-        return own;
+    axon_status status = axon_value_append(codecs, axon_value_string("jpeg", AXON_ZSTRING));
+    if (status == AXON_OK) status = axon_value_append(codecs, axon_value_string("png", AXON_ZSTRING));
+    axon_status kept = axon_value_set(own, "codecs", codecs);
+    if (status == AXON_OK) status = kept;
+    if (status == AXON_OK) status = axon_value_set(own, "keeps_connection", axon_value_bool(1));
+    if (status == AXON_OK) return own;
     axon_value_free(own);
     return NULL;
 }

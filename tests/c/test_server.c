@@ -149,6 +149,73 @@ static void a_pipelining_client_is_answered_in_order(void **state)
     finish(self);
 }
 
+typedef struct asker {
+    pthread_t thread;
+    const axon_server *server;
+    int64_t wrong;
+} asker;
+
+static void *ask_often(void *user)
+{
+    asker *self = user;
+    axon_error error;
+    axon_policy *policy = NULL;
+    self->wrong = axon_policy_open(&policy, axon_server_url(self->server), NULL, &error) != AXON_OK;
+    for (int64_t n = 0; n < 50 && policy; n++) {
+        axon_value *observation = observation_of(n, NULL), *actions = NULL;
+        int64_t doubled = -1;
+        axon_policy_infer(policy, observation, &actions, &error);
+        axon_value_as_int(axon_value_get(actions, "n"), &doubled);
+        self->wrong += doubled != 2 * n;
+        axon_value_free(actions);
+        axon_value_free(observation);
+    }
+    axon_policy_close(policy);
+    return NULL;
+}
+
+static void several_threads_may_serve_several_clients(void **state)
+{
+    (void)state;
+    enum { SERVING = 4, ASKING = 6 };
+    served *self = begin(NULL), others[SERVING - 1];
+    for (int i = 0; i < SERVING - 1; i++) {
+        others[i] = (served){.server = self->server};
+        assert_int_equal(pthread_create(&others[i].thread, NULL, serve, &others[i]), 0);
+    }
+    asker askers[ASKING];
+    for (int i = 0; i < ASKING; i++) {
+        askers[i] = (asker){.server = self->server};
+        assert_int_equal(pthread_create(&askers[i].thread, NULL, ask_often, &askers[i]), 0);
+    }
+    for (int i = 0; i < ASKING; i++) {
+        pthread_join(askers[i].thread, NULL);
+        assert_int_equal(askers[i].wrong, 0);
+    }
+    axon_server_stop(self->server);
+    for (int i = 0; i < SERVING - 1; i++) {
+        pthread_join(others[i].thread, NULL);
+        assert_int_equal(others[i].ended, AXON_OK);
+    }
+    finish(self);
+}
+
+static void a_clients_requests_are_handed_to_one_thread_at_a_time(void **state)
+{
+    (void)state;
+    axon_server *server = open_server(NULL);
+    int fd = upgrade(server, "", NULL);
+    put_frame(fd, 0x82, n_is_4, sizeof n_is_4);
+    put_frame(fd, 0x82, n_is_4, sizeof n_is_4);
+    axon_request *first = NULL, *second = NULL;
+    assert_ok(axon_server_next(server, 20000, &first, &err), &err);
+    assert_fails(axon_server_next(server, 100, &second, &err), AXON_ETIMEOUT, &err, "timeout_ms");
+    assert_ok(axon_request_fail(first, "no", &err), &err);
+    assert_fails(axon_server_next(server, 100, &second, &err), AXON_ETIMEOUT, &err, "timeout_ms");
+    close(fd); /* no client of ours: it lost its connection with the error */
+    axon_server_close(server);
+}
+
 /* ---- errors -------------------------------------------------------------------------------------- */
 
 static void others_lose_their_connection_after_an_error(void **state)
@@ -316,6 +383,32 @@ static void stopping_answers_what_is_under_way(void **state)
     finish(self);
 }
 
+static axon_server *to_be_stopped;
+
+static void stop_it(int number)
+{
+    (void)number;
+    axon_server_stop(to_be_stopped);
+}
+
+static void a_signal_handler_may_stop_it(void **state)
+{
+    (void)state;
+    struct sigaction stopping = {.sa_handler = stop_it}, before;
+    sigaction(SIGUSR1, &stopping, &before);
+    served *self = begin(NULL);
+    to_be_stopped = self->server;
+    axon_policy *policy = connect_to(self->server, NULL);
+    assert_int_equal(ask(policy, 4), 8);
+    assert_int_equal(pthread_kill(self->thread, SIGUSR1), 0); /* in the middle of axon_server_serve() */
+    pthread_join(self->thread, NULL);
+    assert_int_equal(self->ended, AXON_OK);
+    sigaction(SIGUSR1, &before, NULL);
+    axon_server_close(self->server);
+    axon_policy_close(policy);
+    free(self);
+}
+
 static void a_request_may_outlive_its_client_and_its_server(void **state)
 {
     (void)state;
@@ -404,6 +497,8 @@ int main(void)
         cmocka_unit_test(large_messages_come_back_whole),
         cmocka_unit_test(envelopes_get_envelopes),
         cmocka_unit_test(a_dialect_decides_how_replies_look),
+        cmocka_unit_test(several_threads_may_serve_several_clients),
+        cmocka_unit_test(a_clients_requests_are_handed_to_one_thread_at_a_time),
         cmocka_unit_test(a_pipelining_client_is_answered_in_order),
         cmocka_unit_test(others_lose_their_connection_after_an_error),
         cmocka_unit_test(axons_clients_keep_their_connection_after_an_error),
@@ -412,6 +507,7 @@ int main(void)
         cmocka_unit_test(http_is_answered_in_plain_words),
         cmocka_unit_test(pings_and_healthz_are_answered_during_inference),
         cmocka_unit_test(stopping_answers_what_is_under_way),
+        cmocka_unit_test(a_signal_handler_may_stop_it),
         cmocka_unit_test(a_request_may_outlive_its_client_and_its_server),
         cmocka_unit_test(a_child_only_closes),
     };
