@@ -41,7 +41,7 @@ docs/adding_a_simulator.md has the whole story.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 from service_clients._axon.simulator_errors import (
     BackendError,
@@ -94,7 +94,7 @@ class Backend:
     name = ""
     version = ""
 
-    def list_tasks(self, suite: str | None = None) -> List[str]:
+    def list_tasks(self, suite: str | None = None) -> list[str]:
         """The names that load_task() takes.
 
         Args:
@@ -105,7 +105,7 @@ class Backend:
         """
         raise NotImplementedError
 
-    def load_task(self, task_name: str) -> Dict[str, Any]:
+    def load_task(self, task_name: str) -> dict[str, Any]:
         """Prepares a task, in place of the one before.
 
         Returns:
@@ -126,7 +126,7 @@ class Backend:
         """
         raise NotImplementedError
 
-    def step(self, action: Dict[str, Any]) -> Step:
+    def step(self, action: dict[str, Any]) -> Step:
         """One step of the simulation.
 
         Args:
@@ -138,7 +138,7 @@ class Backend:
         """
         raise NotImplementedError
 
-    def get_info(self) -> Dict[str, Any]:
+    def get_info(self) -> dict[str, Any]:
         """What the answer to get_info holds besides, or instead of, what the server knows: `backend_name`,
         `backend_version`, `current_task`, `action_space`, `observation_space`."""
         return {}
