@@ -43,4 +43,8 @@ void axi_message_skip_map_header(axi_message *message);
  * misaligned array data is moved within it. */
 axon_status axi_unpack(void *data, size_t length, const char *subject, axon_value **value, axon_error *err);
 
+/* The same for a message that lies in `backing`, which takes the place of malloc'ed `data`. */
+axon_status axi_unpack_on(void *data, size_t length, axi_backing backing, const char *subject,
+                          axon_value **value, axon_error *err);
+
 #endif

@@ -261,6 +261,12 @@ static axon_status read_value(reader *r, axon_value *node, const axi_path *path,
 
 axon_status axi_unpack(void *data, size_t length, const char *subject, axon_value **value, axon_error *err)
 {
+    return axi_unpack_on(data, length, (axi_backing){data, free}, subject, value, err);
+}
+
+axon_status axi_unpack_on(void *data, size_t length, axi_backing backing, const char *subject,
+                          axon_value **value, axon_error *err)
+{
     reader r = {.data = data,
                 .length = length,
                 .owed = 1,
@@ -275,11 +281,11 @@ axon_status axi_unpack(void *data, size_t length, const char *subject, axon_valu
         snprintf(reason, sizeof reason, "%zu bytes follow the message", length - r.at);
         status = broken(&r, NULL, r.at, reason);
     }
-    axon_value *root = status == AXON_OK ? axi_value_root(&node, data) : NULL;
+    axon_value *root = status == AXON_OK ? axi_value_root_on(&node, backing) : NULL;
     if (!root) {
         if (status == AXON_OK) status = axi_no_memory(err, sizeof node);
         axi_value_clear(&node);
-        free(data);
+        if (backing.memory) backing.release(backing.memory);
         return status;
     }
     *value = root;

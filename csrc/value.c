@@ -9,22 +9,27 @@
 /* A received tree: its leaves point into `message`, which goes when the root does. */
 typedef struct {
     axon_value value; /* first, so that a root is freed as any value */
-    void *message;
+    axi_backing message;
 } root_node;
 
 /* The same for a received tree that was added to another one: the message lies before its key. */
 typedef struct {
-    void *message;
+    axi_backing message;
     char key[];
 } owning_key;
 
 /* ---- freeing ------------------------------------------------------------------------------- */
 
+static void release(axi_backing message)
+{
+    if (message.memory) message.release(message.memory);
+}
+
 static void clear_key(axon_value *node)
 {
     if (node->flags & AXI_OWNS_MESSAGE) {
         owning_key *key = (owning_key *)((char *)(uintptr_t)node->key - offsetof(owning_key, key));
-        free(key->message);
+        release(key->message);
         free(key);
     } else if (node->flags & AXI_OWNS_KEY) {
         free((void *)(uintptr_t)node->key);
@@ -63,13 +68,13 @@ void axi_value_clear(axon_value *node)
 void axon_value_free(axon_value *value)
 {
     if (!value) return;
-    void *message = NULL;
+    axi_backing message = {0};
     if (value->flags & AXI_OWNS_MESSAGE) {
         message = ((root_node *)value)->message;
         value->flags &= (uint8_t)~AXI_OWNS_MESSAGE;
     }
     axi_value_clear(value);
-    free(message);
+    release(message);
     free(value);
 }
 
@@ -83,6 +88,11 @@ static axon_value *make(axon_type type)
 }
 
 axon_value *axi_value_root(const axon_value *node, void *message)
+{
+    return axi_value_root_on(node, (axi_backing){message, free});
+}
+
+axon_value *axi_value_root_on(const axon_value *node, axi_backing message)
 {
     root_node *root = malloc(sizeof *root);
     if (!root) return NULL;

@@ -75,6 +75,15 @@ axon_array *axi_value_take_array(axon_value *node);
  * memory ran out: nothing has moved then. */
 axon_value *axi_value_root(const axon_value *node, void *message);
 
+/* Memory that a received tree points into, and how it is let go, on whatever thread the tree is freed. */
+typedef struct axi_backing {
+    void *memory; /* may be NULL */
+    void (*release)(void *memory);
+} axi_backing;
+
+/* The same for a message that is not malloc'ed. */
+axon_value *axi_value_root_on(const axon_value *node, axi_backing message);
+
 static inline bool axi_is_container(const axon_value *node)
 {
     return node->type == AXON_LIST || node->type == AXON_MAP;

@@ -69,8 +69,7 @@ static void copy_authority(axi_ws_url *parts, const char *text, size_t length)
     if (closing) memmove(zone, closing, strlen(closing) + 1);
 }
 
-/* Reads "host", "host:port", "[v6]" or "[v6]:port"; what is wrong with it, or NULL. */
-static const char *read_authority(axi_ws_url *parts, const char *text, size_t length)
+const char *axi_authority_read(axi_ws_url *parts, const char *text, size_t length)
 {
     if (length == 0) return "it names no host";
     if (memchr(text, '@', length)) return "credentials in a URL are not sent; give them as an option";
@@ -119,7 +118,7 @@ axon_status axi_ws_url_read(axi_ws_url *parts, const char *url, axon_error *err)
     size_t length = strcspn(authority, "/?#");
 
     *parts = (axi_ws_url){.is_tls = is_wss, .port = is_wss ? 443 : 80};
-    const char *why = read_authority(parts, authority, length);
+    const char *why = axi_authority_read(parts, authority, length);
     if (!why) why = read_path(parts, authority + length);
     return why ? refuse(err, url, why) : AXON_OK;
 }
@@ -251,7 +250,7 @@ static const char *read_proxy(axi_proxy *proxy, const char *value)
         authority = at + 1;
     }
     axi_ws_url parts = {.port = 80};
-    const char *why = read_authority(&parts, authority, length);
+    const char *why = axi_authority_read(&parts, authority, length);
     if (why) return why;
     memcpy(proxy->host, parts.host, sizeof proxy->host);
     proxy->port = parts.port;

@@ -33,6 +33,10 @@ typedef struct axi_url_usual {
 /* Makes "host", "host:port" and URLs into one whole URL, malloc'ed. What it leaves wrong, axi_ws_url_read() refuses. */
 axon_status axi_ws_url_complete(char **whole, const char *url, const axi_url_usual *usual, axon_error *err);
 
+/* Reads "host", "host:port", "[v6]" or "[v6]:port" into host, authority and port, which stays what it was when none
+ * is named; what is wrong with it, or NULL. */
+const char *axi_authority_read(axi_ws_url *parts, const char *text, size_t length);
+
 typedef struct axi_proxy {
     char host[AXI_WS_HOST_MAX + 1]; /* empty: no proxy */
     uint16_t port;

@@ -21,6 +21,7 @@ from service_clients._axon.pacing import PacerStats, Tick, percentiles_of
 from service_clients._axon.plain import given, stack
 from service_clients._axon.policy_client import PolicyClient
 from service_clients._axon.reply import Percentiles, PolicyStats, Reply, Timing
+from service_clients._axon.simulator_errors import SimulatorError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING or not _missing:
     from service_clients._axon.pace import Pacer, StopEvent
     from service_clients._axon.policy import Policy
     from service_clients._axon.service import Service, ServiceClient
+    from service_clients._axon.simulator import Simulator
 
     __version__: str = _ffi.ffi.string(_ffi.lib.axon_version()).decode()
 else:
@@ -46,6 +48,7 @@ else:
         Policy,
         Service,
         ServiceClient,
+        Simulator,
         __version__,
         deliver_picture,
         explicit,
@@ -79,6 +82,8 @@ __all__ = [
     "Reply",
     "Service",
     "ServiceClient",
+    "Simulator",
+    "SimulatorError",
     "StopEvent",
     "Tick",
     "Timing",

@@ -26,6 +26,7 @@ LIBRARIES = [
     (("libisal",), "libisal-dev"),
     (("libjpeg",), "libjpeg-dev"),
     (("libpng",), "libpng-dev"),
+    (("libzmq",), "libzmq3-dev"),
 ]
 
 # Ctrl-C: a waiting call asks this function. It takes the GIL only where that is of use: on the main thread,

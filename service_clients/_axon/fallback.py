@@ -41,7 +41,16 @@ from service_clients._axon.plain import configured_host, flat_numbers
 if TYPE_CHECKING:
     import numpy
 
-__all__ = ["Policy", "Service", "ServiceClient", "deliver_picture", "explicit", "numbers", "warn"]
+__all__ = [
+    "Policy",
+    "Service",
+    "ServiceClient",
+    "Simulator",
+    "deliver_picture",
+    "explicit",
+    "numbers",
+    "warn",
+]
 
 __version__ = "0 (no native core)"
 
@@ -81,6 +90,13 @@ class Policy:
 
     def __init__(self, *_arguments: Any, **_options: Any) -> NoReturn:
         raise AxonError("policies need axon's native core, which cannot be loaded here: pip install axon")
+
+
+class Simulator:
+    """Simulators need the native core, too."""
+
+    def __init__(self, *_arguments: Any, **_options: Any) -> NoReturn:
+        raise AxonError("simulators need axon's native core, which cannot be loaded here: pip install axon")
 
 
 # ---- pictures --------------------------------------------------------------------------------
