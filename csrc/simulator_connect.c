@@ -125,8 +125,7 @@ static axon_status fail_to_connect(axon_simulator *simulator, axi_dealer_state s
         return axi_fail(err, AXON_EPROTOCOL, "%s: what listens there is no ZeroMQ server", simulator->name);
     case AXI_DEALER_CONNECTED:
         return axi_fail(err, AXON_ETIMEOUT,
-                        "%s: somebody listens there and does not answer ZeroMQ's greeting",
-                        simulator->name);
+                        "%s: somebody listens there and did not answer ZeroMQ's greeting", simulator->name);
     case AXI_DEALER_DIALING:
         return axi_fail(err, AXON_ETIMEOUT, "%s: no answer", simulator->name);
     default: {

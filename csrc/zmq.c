@@ -13,7 +13,6 @@ _Static_assert(sizeof(zmq_msg_t) <= sizeof(axi_zmq_frame), "a frame holds libzmq
 
 enum {
     CALLS_AHEAD = 16,       /* messages that one peer may have on the way, in each direction */
-    SOCKET_BYTES = 4 << 20, /* of the system's buffers: a picture goes out, and comes in, in one piece */
     HEARTBEAT_MS = 5000,    /* a peer whose machine answers none of them for three times that is gone */
     BACKLOG = 128
 };
@@ -31,8 +30,6 @@ static void set_common(void *socket, const char *endpoint, uint64_t max_bytes)
     set(socket, ZMQ_LINGER, 0);
     set(socket, ZMQ_SNDHWM, CALLS_AHEAD);
     set(socket, ZMQ_RCVHWM, CALLS_AHEAD);
-    set(socket, ZMQ_SNDBUF, SOCKET_BYTES);
-    set(socket, ZMQ_RCVBUF, SOCKET_BYTES);
     set(socket, ZMQ_HEARTBEAT_IVL, HEARTBEAT_MS);
     set(socket, ZMQ_HEARTBEAT_TIMEOUT, 3 * HEARTBEAT_MS);
     set(socket, ZMQ_IPV6, strchr(endpoint, '[') != NULL);

@@ -67,7 +67,9 @@ class YoloRequest(Body):
 
 
 def yolo_detection() -> FastAPI:
-    app = new_app(device="cpu", gpu_name=None, gpu_memory_mb=None, loaded_models=[], available_models=["yolov8n"])
+    app = new_app(
+        device="cpu", gpu_name=None, gpu_memory_mb=None, loaded_models=[], available_models=["yolov8n"]
+    )
 
     @app.post("/detect")
     def detect(request: YoloRequest) -> dict[str, Any]:
@@ -107,7 +109,8 @@ def grounded_sam2() -> FastAPI:
         mask = {"counts": [0, pixels.size], "size": list(pixels.shape[:2])} if request.return_masks else None
         return {
             "detections": [
-                {"label": prompt, "confidence": 0.8, "bbox": box(pixels), "mask": mask} for prompt in request.prompts
+                {"label": prompt, "confidence": 0.8, "bbox": box(pixels), "mask": mask}
+                for prompt in request.prompts
             ],
             "device": "cpu",
             "inference_ms": 2.0,
@@ -122,7 +125,11 @@ def grounded_sam2() -> FastAPI:
     ) -> Response:
         app.state.last = request
         pixels = picture(request.image, "image")
-        data = png(pixels) if fmt == "png" else bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+        data = (
+            png(pixels)
+            if fmt == "png"
+            else bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+        )
         return Response(data, media_type=f"image/{fmt}")
 
     return app
@@ -176,7 +183,9 @@ class StereoRequest(Body):
 
 
 def foundation_stereo() -> FastAPI:
-    app = new_app(device="cpu", gpu_name=None, gpu_memory_mb=None, model_loaded=True, checkpoint="none", valid_iters=32)
+    app = new_app(
+        device="cpu", gpu_name=None, gpu_memory_mb=None, model_loaded=True, checkpoint="none", valid_iters=32
+    )
 
     @app.post("/depth")
     def depth(request: StereoRequest) -> dict[str, Any]:
@@ -253,14 +262,21 @@ def nav_mapping() -> FastAPI:
     @app.get("/map")
     def get_map(format: str = Query("png", pattern="^(png|json|info)$")) -> Any:
         cells = {"free_cells": 0, "occupied_cells": 0, "unknown_cells": 24}
-        return occupancy(format, {"shape": [4, 6], "resolution": 0.05, "origin": [0, 0], "robot_radius": 0.3, **cells})
+        return occupancy(
+            format, {"shape": [4, 6], "resolution": 0.05, "origin": [0, 0], "robot_radius": 0.3, **cells}
+        )
 
     @app.post("/plan")
     def plan(request: PlanRequest) -> dict[str, Any]:
         app.state.last = request
         if request.goal[0] > 100:
             raise HTTPException(404, "No path found between start and goal")
-        return {"path_grid": [[0, 0]], "path_world": [request.start, request.goal], "length_m": 3.5, "planning_ms": 1.0}
+        return {
+            "path_grid": [[0, 0]],
+            "path_world": [request.start, request.goal],
+            "length_m": 3.5,
+            "planning_ms": 1.0,
+        }
 
     @app.get("/frontiers")
     def frontiers() -> dict[str, Any]:
@@ -295,7 +311,12 @@ def realsense_slam() -> FastAPI:
 
     @app.get("/pose")
     def pose() -> dict[str, Any]:
-        return {"translation": [0, 0, 0], "quaternion": [0, 0, 0, 1], "euler": [0, 0, 0], "matrix": np.eye(4).tolist()}
+        return {
+            "translation": [0, 0, 0],
+            "quaternion": [0, 0, 0, 1],
+            "euler": [0, 0, 0],
+            "matrix": np.eye(4).tolist(),
+        }
 
     app.get("/map/pointcloud")(lambda: {"points": [[0.0, 0.0, 1.0]]})
     app.get("/map/occupancy")(lambda: occupancy("json", {}))
@@ -323,7 +344,13 @@ def lightweight_grasp_net() -> FastAPI:
     def detect(request: GraspNetRequest) -> dict[str, Any]:
         app.state.last = request
         picture(request.rgb_image, "rgb_image"), picture(request.depth_image, "depth_image")
-        grasp = {"position": [3, 4], "angle": 0.5, "width": 0.04, "quality": 0.9, "transform": np.eye(4).tolist()}
+        grasp = {
+            "position": [3, 4],
+            "angle": 0.5,
+            "width": 0.04,
+            "quality": 0.9,
+            "transform": np.eye(4).tolist(),
+        }
         return {"grasps": [grasp] * request.num_grasps}
 
     return app

@@ -59,11 +59,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = source.glob("axon-*.whl")
     catalog = json.loads((CHECKOUT / "catalog.json").read_text(encoding="utf-8"))
     catalog["core"]["wheels"] = [
-        {"url": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(), "size": wheel.stat().st_size}
+        {
+            "url": wheel.name,
+            "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(),
+            "size": wheel.stat().st_size,
+        }
     ]
     for name, entry in catalog["capabilities"].items():
         entry["client_sdk"] = f"{name}.py"
-        shutil.copy(CHECKOUT / "service_clients" / name.replace("-", "_") / "client.py", source / f"{name}.py")
+        shutil.copy(
+            CHECKOUT / "service_clients" / name.replace("-", "_") / "client.py", source / f"{name}.py"
+        )
     (source / "catalog.json").write_text(json.dumps(catalog))
     return source
 
@@ -88,7 +94,9 @@ def robot(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return robot
 
 
-def run(robot: Path, script: str, folder: str, host: str, sandboxed: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    robot: Path, script: str, folder: str, host: str, sandboxed: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Runs a script with the robot's folder, and nothing else, for `service_clients`."""
     (robot / "script.py").write_text(SENSORS + script)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "AXON", "LD_PRELOAD"))}
@@ -144,7 +152,10 @@ def test_manual_and_usage_of_a_policy_client_run_in_the_sandbox(
     usage = CATALOG[folder]["usage"]
     observed = "import numpy as np\nimage, state = np.zeros((8, 8, 3), np.uint8), np.zeros(7)\n"
     port = serve_policy(policy).rpartition(":")[2]
-    for script in (manual_of(folder), "\n".join([observed, *(usage[part] for part in ("import", "init", "example"))])):
+    for script in (
+        manual_of(folder),
+        "\n".join([observed, *(usage[part] for part in ("import", "init", "example"))]),
+    ):
         here, replaced = re.subn(r"port=\d+", f"port={port}", script)
         assert replaced == 1
         done = run(robot, here + "\nassert actions.shape == (16, 7)\nprint('done')\n", folder, "")
@@ -159,7 +170,10 @@ def test_a_script_that_reaches_for_a_socket_is_stopped(robot: Path) -> None:
 # ---- without the native core -----------------------------------------------------------------
 
 CALLS = {
-    "yolo_detection": ["client.detect(frame, conf=0)", "client.detect_full(rgb, 'yolov8n-seg', return_masks=True)"],
+    "yolo_detection": [
+        "client.detect(frame, conf=0)",
+        "client.detect_full(rgb, 'yolov8n-seg', return_masks=True)",
+    ],
     "grounded_sam2": [
         "client.detect(rgb, ['cup'])",
         "client.detect_full('left.png', ('cup', 'plate'), 0.5)",
@@ -182,7 +196,11 @@ CALLS = {
         "client.get_frontiers()",
         "client.reset()",
     ],
-    "realsense_slam": ["client.update(frame, depth, (1, 2, 3, 4))", "client.get_pose()", "client.save_map('x')"],
+    "realsense_slam": [
+        "client.update(frame, depth, (1, 2, 3, 4))",
+        "client.get_pose()",
+        "client.save_map('x')",
+    ],
     "lightweight_grasp_net": ["client.detect(rgb, depth)"],
     "local_obstacle_avoidance": [
         "client.update_depth(depth, 1, 2, 3, 4)",
@@ -257,7 +275,9 @@ except RuntimeError as error:
     assert done.stdout.startswith("policies need axon's native core"), done.stderr
 
 
-def test_without_the_native_core_errors_are_the_same(robot: Path, robot_without_core: Path, serve: Serve) -> None:
+def test_without_the_native_core_errors_are_the_same(
+    robot: Path, robot_without_core: Path, serve: Serve
+) -> None:
     script = """
 import json
 from service_clients.yolo_detection.client import YOLOClient

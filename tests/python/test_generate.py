@@ -79,7 +79,12 @@ def replaced(text: str, old: str, new: str) -> str:
         ("@added   2026-02-14 steve", "@added   yesterday", "", "@added must begin with a date"),
         ("; default 10 */", " */", "num_grasps;", "num_grasps: its comment must say its default once"),
         (" *  @http    POST /generate\n", "", "/** Proposes grasps, best", "no @http GET or POST /path"),
-        ("@param   depth_image", "@param   deep_image", "/** Proposes grasps, best", "deep_image is no parameter"),
+        (
+            "@param   depth_image",
+            "@param   deep_image",
+            "/** Proposes grasps, best",
+            "deep_image is no parameter",
+        ),
         (" *  @example grasps = client.generate(depth_bytes, num_grasps=5)\n", "", "", "no @example"),
         ("POST /generate\n", "POST /generate\n *  @options depth\n", "", "@options depth is no member"),
         ("axon_graspgen_generate(", "axon_grasp_generate(", "", "does not begin with axon_graspgen_"),
@@ -87,7 +92,9 @@ def replaced(text: str, old: str, new: str) -> str:
         ("@stack   get_transforms", "@stack   4 get_transforms", "", "@stack must read"),
     ],
 )
-def test_a_wrong_header_is_named_with_its_line(copy: Path, old: str, new: str, line_of: str, said: str) -> None:
+def test_a_wrong_header_is_named_with_its_line(
+    copy: Path, old: str, new: str, line_of: str, said: str
+) -> None:
     header = copy / HEADER
     text = replaced(header.read_text(), old, new)
     header.write_text(text)
@@ -110,8 +117,14 @@ def test_a_ninth_service_is_one_header(copy: Path) -> None:
     )
     assert run("--root", str(copy)).returncode == 0
     catalog = json.loads((copy / "catalog.json").read_text())["capabilities"]
-    assert catalog["hand-finder"]["usage"]["import"] == "from service_clients.hand_finder.client import HandFinderClient"
-    assert "class HandFinderClient(ServiceClient):" in (copy / "service_clients/hand_finder/client.py").read_text()
+    assert (
+        catalog["hand-finder"]["usage"]["import"]
+        == "from service_clients.hand_finder.client import HandFinderClient"
+    )
+    assert (
+        "class HandFinderClient(ServiceClient):"
+        in (copy / "service_clients/hand_finder/client.py").read_text()
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +140,9 @@ def test_a_policy_client_with_wrong_tags_is_named(copy: Path, old: str, new: str
     header = copy / "include/axon/policy.h"
     header.write_text(replaced(header.read_text(), old, new))
     done = run("--root", str(copy))
-    assert done.returncode == 1 and done.stderr.startswith("include/axon/policy.h:1: ") and said in done.stderr
+    assert (
+        done.returncode == 1 and done.stderr.startswith("include/axon/policy.h:1: ") and said in done.stderr
+    )
 
 
 def test_the_catalog_names_the_wheel_that_it_is_given(copy: Path, tmp_path: Path) -> None:
@@ -149,7 +164,9 @@ def test_a_client_is_python_of_the_robots_and_imports_only_the_binding(name: str
     source = (CHECKOUT / "service_clients" / name.replace("-", "_") / "client.py").read_text()
     tree = ast.parse(source, feature_version=(3, 8))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
     assert imported <= {"__future__", "typing", "numpy", "service_clients._axon"}
     assert max(len(line) for line in source.splitlines()) <= 112
 
@@ -158,8 +175,20 @@ def test_a_client_is_python_of_the_robots_and_imports_only_the_binding(name: str
 def test_an_entry_has_what_the_field_expects(name: str) -> None:
     entry = CATALOG[name]
     folder = name.replace("-", "_")
-    for key in ("type", "description", "host", "endpoints", "client_sdk", "service_repo", "api_docs", "version"):
+    for key in (
+        "type",
+        "description",
+        "host",
+        "endpoints",
+        "client_sdk",
+        "service_repo",
+        "api_docs",
+        "version",
+    ):
         assert entry[key], key
     assert entry["usage"].keys() == {"import", "init", "example", "returns"}
     assert entry["usage"]["import"].startswith(f"from service_clients.{folder}.client import ")
-    assert json.loads((CHECKOUT / "service_clients" / folder / "service.json").read_text()) == {"name": name, **entry}
+    assert json.loads((CHECKOUT / "service_clients" / folder / "service.json").read_text()) == {
+        "name": name,
+        **entry,
+    }

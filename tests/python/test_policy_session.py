@@ -25,7 +25,9 @@ def answer(request: bytes) -> bytes:
     """Says which observation it answers, `seconds` later where that is asked for."""
     observation = unpackb(request)
     time.sleep(observation.get("seconds", 0))
-    return packb({"actions": np.full((4, 2), observation["n"], np.float32), "server_timing": {"infer_ms": 0.25}})
+    return packb(
+        {"actions": np.full((4, 2), observation["n"], np.float32), "server_timing": {"infer_ms": 0.25}}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,11 @@ class Server:
         message = unpackb(request)
         self.seen.append(message)
         if message.get("__webpolicy_op__") == "reset":
-            return TRACEBACK if message.get("payload") == {"fail": True} else packb({"__webpolicy_reset_ack__": True})
+            return (
+                TRACEBACK
+                if message.get("payload") == {"fail": True}
+                else packb({"__webpolicy_reset_ack__": True})
+            )
         obs = message.get("obs", message)
         if obs.get("fail"):
             return TRACEBACK
@@ -36,7 +40,9 @@ class Server:
 
 
 @pytest.mark.parametrize("wraps", [True, False])
-def test_step_sends_the_observation_as_a_step_and_gives_the_action(serve_policy: ServePolicy, wraps: bool) -> None:
+def test_step_sends_the_observation_as_a_step_and_gives_the_action(
+    serve_policy: ServePolicy, wraps: bool
+) -> None:
     server = Server(wraps)
     with Client(serve_policy(server, packb({"model": "x"}))) as client:
         assert client.get_server_metadata() == {"model": "x"}
@@ -80,7 +86,9 @@ def test_a_reset_that_the_server_refuses_raises_its_traceback(serve_policy: Serv
             client.reset(3)  # type: ignore[arg-type]
 
 
-def test_a_step_that_fails_raises_the_servers_traceback_and_the_client_goes_on(serve_policy: ServePolicy) -> None:
+def test_a_step_that_fails_raises_the_servers_traceback_and_the_client_goes_on(
+    serve_policy: ServePolicy,
+) -> None:
     with Client(serve_policy(Server())) as client:
         with pytest.raises(RuntimeError) as caught:
             client.step({"fail": True})

@@ -1,12 +1,13 @@
 """A simulator server in the document's style, on pyzmq and msgpack: ``python simulator_server_peer.py today|document [PORT]``.
 
-It prints its port. One simulator, "counter", with two tasks; `document` is a server that knows neither list_simulators nor
+It announces its address. One simulator, "counter", with two tasks; `document` is a server that knows neither list_simulators nor
 select_simulator. An action may ask for more than a step: {"sleep": seconds}, or {"send": bytes}, which become the reply,
 and {"twice": true}, {"frames": [bytes]}, {"silent": true}.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import Any
@@ -144,12 +145,12 @@ class Session:
 
 
 def main(age: str, port: int) -> None:
-    router = zmq.Context.instance().socket(zmq.ROUTER)
+    router: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
     if port:
         router.bind(f"tcp://127.0.0.1:{port}")
     else:
         port = router.bind_to_random_port("tcp://127.0.0.1")
-    print(port, flush=True)
+    print(json.dumps({"url": f"tcp://127.0.0.1:{port}"}), flush=True)
     sessions: dict[bytes, Session] = {}
     while True:
         identity, empty, body = router.recv_multipart()
@@ -163,7 +164,9 @@ def main(age: str, port: int) -> None:
         if request.get("method") == "disconnect":
             del sessions[identity]
         action = request.get("action", {})
-        frames = action.get("frames") or [action.get("send") or msgpack.packb(encode(reply), use_bin_type=True)]
+        frames = action.get("frames") or [
+            action.get("send") or msgpack.packb(encode(reply), use_bin_type=True)
+        ]
         for _ in range(0 if action.get("silent") else 2 if action.get("twice") else 1):
             router.send_multipart([identity, empty, *frames])
 
