@@ -12,8 +12,8 @@
 _Static_assert(sizeof(zmq_msg_t) <= sizeof(axi_zmq_frame), "a frame holds libzmq's message");
 
 enum {
-    CALLS_AHEAD = 16,       /* messages that one peer may have on the way, in each direction */
-    HEARTBEAT_MS = 5000,    /* a peer whose machine answers none of them for three times that is gone */
+    CALLS_AHEAD = 16,    /* messages that one peer may have on the way, in each direction */
+    HEARTBEAT_MS = 5000, /* a peer whose machine answers none of them for three times that is gone */
     BACKLOG = 128
 };
 

@@ -74,7 +74,7 @@ def test_a_good_checkout_has_no_problems(checkout: Path) -> None:
         ("docs/wire.md", "one\nAXON_LIMITS\n", "docs/wire.md:2: no public header has AXON_LIMITS"),
         ("service_clients/_axon/a.py", "# axon_open\n", "service_clients/_axon/a.py:1: no public header has axon_open"),
         ("csrc/value.c", "#include <curl/curl.h>\n", "csrc/value.c:1: curl/curl.h is included outside of its door, csrc/http.c"),
-        ("csrc/value.c", "\n#include <zmq.h>\n", "csrc/value.c:2: zmq.h has no door; name one in tools/check.py"),
+        ("csrc/value.c", "\n#include <nanomsg.h>\n", "csrc/value.c:2: nanomsg.h has no door; name one in tools/check.py"),
         ("csrc/tools/axon.c", '#include "internal.h"\n', "csrc/tools/axon.c:1: a tool includes internal.h, which is not public"),
         ("csrc/tools/axon.c", "#include <curl/curl.h>\n", "csrc/tools/axon.c:1: a tool includes curl/curl.h, which is not public"),
         ("tests/c/a.c", "/* TO" "DO: more */\n", "tests/c/a.c:1: TO" "DO without an owner in brackets"),
