@@ -6,7 +6,7 @@ import inspect
 import logging
 import threading
 import traceback
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, NamedTuple
 
 from service_clients._axon._ffi import check, failure, ffi, lib, new_error, raise_pending
 from service_clients._axon.base_policy import act_of
@@ -14,9 +14,20 @@ from service_clients._axon.errors import AxonTypeError, AxonValueError
 from service_clients._axon.options import fill, milliseconds
 from service_clients._axon.values import read, write
 
-__all__ = ["PolicyServer"]
+__all__ = ["PolicyServer", "ServerStats"]
 
 _LOGGER = logging.getLogger(__name__)
+
+
+class ServerStats(NamedTuple):
+    """What a server has counted since it listens."""
+
+    connections: int  #: clients that are connected now
+    accepted: int  #: clients that ever were
+    refused: int  #: too many, without the key, silent for too long, or no WebSocket clients
+    requests: int  #: handed to the policy
+    failed: int  #: answered with an error, those that could not be read included
+    abandoned: int  #: whose client was gone before the answer
 
 
 class PolicyServer:
@@ -38,6 +49,7 @@ class PolicyServer:
         max_message_bytes: int | None = None,
         max_memory_bytes: int | None = None,
         ping_interval: float | None = None,
+        dead_after: float | None = None,
         stop_timeout: float | None = None,
     ) -> None:
         """Prepares a server; it listens from start() or serve_forever() on.
@@ -52,6 +64,7 @@ class PolicyServer:
             max_message_bytes: a longer observation ends its client's connection; default 64 MiB.
             max_memory_bytes: of all messages on their way together; default 1 GiB.
             ping_interval: seconds between pings to a silent client; default 20.
+            dead_after: seconds after which a client whose machine acknowledges nothing is gone; default 60.
             stop_timeout: seconds that requests under way have when the server is stopped; default 5.
 
         Raises:
@@ -74,6 +87,7 @@ class PolicyServer:
             max_message_bytes=max_message_bytes,
             max_memory_bytes=max_memory_bytes,
             ping_interval_ms=milliseconds(ping_interval, "ping_interval"),
+            dead_after_ms=milliseconds(dead_after, "dead_after"),
             stop_timeout_ms=milliseconds(stop_timeout, "stop_timeout"),
         )
         self._pointer: Any = None
@@ -95,6 +109,13 @@ class PolicyServer:
         """The port that it listens on; raises as `url`."""
         with self._gate:
             return int(lib.axon_server_port(self._listening()))
+
+    def stats(self) -> ServerStats:
+        """What was counted; raises as `url`."""
+        with self._gate:
+            told, error = ffi.new("axon_server_stats *"), new_error()
+            check(lib.axon_server_get_stats(self._listening(), told, error), error)
+        return ServerStats(*[int(getattr(told, name)) for name in ServerStats._fields])
 
     def start(self) -> None:
         """Listens. Clients may connect from now on; they are answered by serve_forever().
