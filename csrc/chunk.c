@@ -115,7 +115,7 @@ static axon_status call_policy(const axon_chunk_engine *engine, axon_request_kin
     if (!engine->policy)
         status = engine->function(engine->user, kind, value, reply, err);
     else if (kind == AXON_REQUEST_RESET)
-        status = axon_policy_reset(engine->policy, NULL, err);
+        status = axon_policy_reset(engine->policy, value, err);
     else
         status = axon_policy_infer(engine->policy, value, reply, err);
     if (status == AXON_OK) return status;
@@ -140,11 +140,14 @@ static axon_status infer(axon_chunk_engine *engine, const axi_job *job, axi_chun
     return status;
 }
 
-static axon_status reset_policy(axon_chunk_engine *engine, axon_error *err)
+static axon_status reset_policy(const axon_chunk_engine *engine, const void *payload, size_t length,
+                                axon_error *err)
 {
-    axon_value *nothing;
-    axon_status status = call_policy(engine, AXON_REQUEST_RESET, NULL, &nothing, err);
+    axon_value *told = NULL, *nothing = NULL;
+    axon_status status = payload ? axon_value_from_msgpack(payload, length, &told, err) : AXON_OK;
+    if (status == AXON_OK) status = call_policy(engine, AXON_REQUEST_RESET, told, &nothing, err);
     axon_value_free(nothing);
+    axon_value_free(told);
     return status;
 }
 
@@ -157,19 +160,27 @@ static bool is_void(const axon_chunk_engine *engine, const axi_job *job)
     return engine->is_closing || job->generation != atomic_load(&engine->generation);
 }
 
-/* Resets the policy, if it is owed that. */
+/* Resets the policy, if it is owed that; a reset that failed stays owed, unless there is a newer one. */
 static axon_status settle_reset(axon_chunk_engine *engine, axon_error *err)
 {
     if (!engine->owes_reset) return AXON_OK;
+    void *payload = engine->payload;
+    size_t length = engine->payload_length;
+    engine->payload = NULL;
     engine->owes_reset = false;
     engine->in_call = true;
-    engine->call_generation = atomic_load(&engine->generation);
     pthread_mutex_unlock(&engine->lock);
-    axon_status status = reset_policy(engine, err);
+    axon_status status = reset_policy(engine, payload, length, err);
     pthread_mutex_lock(&engine->lock);
     engine->in_call = false;
-    engine->reset_failed = status != AXON_OK;
-    if (status != AXON_OK) engine->owes_reset = true;
+    engine->reset_failed = status != AXON_OK && !engine->owes_reset;
+    if (engine->reset_failed) {
+        engine->owes_reset = true;
+        engine->payload = payload;
+        engine->payload_length = length;
+        payload = NULL;
+    }
+    axon_free(payload);
     return status;
 }
 
@@ -180,7 +191,6 @@ static axon_status try_job(axon_chunk_engine *engine, const axi_job *job, axi_ch
     axon_status status = settle_reset(engine, err);
     if (status != AXON_OK || is_void(engine, job)) return status;
     engine->in_call = true;
-    engine->call_generation = job->generation;
     pthread_mutex_unlock(&engine->lock);
     free_retired(engine);
     axi_time begin = axi_now();
@@ -319,14 +329,23 @@ static axon_status take(axon_chunk_engine *engine, void **data, size_t length, i
     return AXON_OK;
 }
 
-static axon_status pack(const axon_value *observation, void **data, size_t *length, axon_error *err)
+static axon_status pack(const axon_value *value, const char *name, void **data, size_t *length,
+                        axon_error *err)
+{
+    axon_error failure;
+    axon_status status = axon_value_to_msgpack(value, AXON_MARKER_OPENPI, data, length, &failure);
+    if (status == AXON_OK) return status;
+    if (status == AXON_EINVAL && strncmp(failure.message, "value", 5) == 0)
+        return axi_fail(err, status, "%s%s", name, failure.message + 5);
+    return axi_fail(err, status, "%s: %s", name, failure.message);
+}
+
+static axon_status pack_observation(const axon_value *observation, void **data, size_t *length,
+                                    axon_error *err)
 {
     if (axon_value_type(observation) != AXON_MAP || axon_value_count(observation) == 0)
         return axi_fail(err, AXON_EINVAL, "observation: it is no map, or empty");
-    axon_status status = axon_value_to_msgpack(observation, AXON_MARKER_OPENPI, data, length, err);
-    if (status != AXON_EINVAL) return status;
-    const char *rest = strncmp(err ? err->message : "", "value", 5) == 0 ? err->message + 5 : NULL;
-    return rest ? axi_fail(err, status, "observation%s", rest) : status;
+    return pack(observation, "observation", data, length, err);
 }
 
 axon_status axon_chunk_submit(axon_chunk_engine *engine, const axon_value *observation, int64_t now,
@@ -337,7 +356,7 @@ axon_status axon_chunk_submit(axon_chunk_engine *engine, const axon_value *obser
     if (engine->is_timed && now <= AXON_CHUNK_NOW) now = axi_now();
     void *data = NULL;
     size_t length = 0;
-    if (axon_chunk_wants(engine)) status = pack(observation, &data, &length, err);
+    if (axon_chunk_wants(engine)) status = pack_observation(observation, &data, &length, err);
     bool is_packed = data;
     if (status == AXON_OK) {
         pthread_mutex_lock(&engine->lock);
@@ -418,23 +437,38 @@ void axon_chunk_cancel(axon_chunk_engine *engine)
     pthread_mutex_unlock(&engine->lock);
 }
 
-axon_status axon_chunk_reset(axon_chunk_engine *engine, axon_error *err)
+/* `lock` is held. Takes `payload`. */
+static void begin_episode(axon_chunk_engine *engine, void *payload, size_t length)
 {
-    axon_status status = check_engine(engine, err);
-    if (status != AXON_OK) return status;
-    pthread_mutex_lock(&engine->lock);
     atomic_fetch_add(&engine->generation, 1);
     axi_chunk *left = atomic_exchange(&engine->ready, NULL);
     if (left) axi_chunk_retire(engine, left);
     engine->discarded += engine->pending.data != NULL;
     axon_free(engine->pending.data);
     engine->pending.data = NULL;
+    axon_free(engine->payload);
+    engine->payload = payload;
+    engine->payload_length = length;
     engine->owes_reset = true;
     engine->reset_failed = false;
     atomic_store(&engine->is_busy, false);
     if (engine->in_call && engine->policy) axon_policy_cancel(engine->policy);
     pthread_cond_broadcast(&engine->wake);
     pthread_cond_broadcast(&engine->arrive);
+}
+
+axon_status axon_chunk_reset(axon_chunk_engine *engine, const axon_value *payload, axon_error *err)
+{
+    axon_status status = check_engine(engine, err);
+    if (status != AXON_OK) return status;
+    void *data = NULL;
+    size_t length = 0;
+    if (payload && axon_value_type(payload) != AXON_MAP)
+        return axi_fail(err, AXON_EINVAL, "payload: it is no map");
+    if (axon_value_count(payload) > 0) status = pack(payload, "payload", &data, &length, err);
+    if (status != AXON_OK) return status;
+    pthread_mutex_lock(&engine->lock);
+    begin_episode(engine, data, length);
     pthread_mutex_unlock(&engine->lock);
     return AXON_OK;
 }
@@ -683,6 +717,7 @@ static void free_engine(axon_chunk_engine *engine)
     engine->last = NULL;
     free_retired(engine);
     axon_free(engine->pending.data);
+    axon_free(engine->payload);
     axi_chunk_free_layout(engine->layout);
     for (size_t i = 0; i < engine->key_count; i++)
         free(engine->keys[i]);

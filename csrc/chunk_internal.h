@@ -110,8 +110,9 @@ struct axon_chunk_engine {
     bool is_closing, has_ended, is_orphan;
     uint64_t cancels;
     bool in_call;
-    uint32_t call_generation;
     bool owes_reset, reset_failed;
+    void *payload; /* of that reset, as msgpack, or NULL */
+    size_t payload_length;
     axi_job pending;
     bool has_submitted;
     axi_tick submitted; /* the time of the last observation, and the episode it belongs to */

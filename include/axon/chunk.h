@@ -170,8 +170,11 @@ AXON_API axon_status axon_chunk_next(axon_chunk_engine *engine, int64_t now, dou
 AXON_API axon_status axon_chunk_wait(axon_chunk_engine *engine, uint32_t timeout_ms, axon_error *err);
 
 /** Begins an episode: what is left and what is under way is discarded, an inference by a session is cancelled, the
- *  policy is reset before it is asked again, and time may begin anew. Does not wait. */
-AXON_API axon_status axon_chunk_reset(axon_chunk_engine *engine, axon_error *err);
+ *  policy is reset before it is asked again, and time may begin anew. Does not wait.
+ *  @param payload  goes along with the policy's reset; NULL or empty for none; copied
+ *  @return AXON_EINVAL: a payload that does not travel */
+AXON_API axon_status axon_chunk_reset(axon_chunk_engine *engine, const axon_value *payload,
+                                      axon_error *err);
 
 /** The numbers of one action; 0 until the first chunk is here. They stay the same for the engine's life. */
 AXON_API size_t axon_chunk_width(const axon_chunk_engine *engine);

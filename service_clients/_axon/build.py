@@ -117,6 +117,8 @@ typedef struct axb_node {
 """
 PREAMBLE_API = """
 extern "Python" int32_t axb_look_up(void *user);
+extern "Python" axon_status axb_ask_policy(void *user, axon_request_kind kind, const axon_value *value,
+                                           axon_value **actions, axon_error *err);
 void axb_watch_thread(int32_t watch);
 void axb_install(void);
 size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room, size_t at);

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import weakref
 from typing import Any, ClassVar, TypeVar
 
 from service_clients._axon._ffi import ffi, raise_pending
@@ -36,6 +38,7 @@ class Handle:
         self._gate = threading.RLock()  # keeps _pointer alive while cancel() uses it
         self._busy = False
         self._closing = False
+        self._borrower: weakref.ref[Any] | None = None  # what has it for itself until its close()
 
     def __enter__(self: _T) -> _T:
         return self
@@ -58,7 +61,13 @@ class Handle:
                 self._C_CANCEL(self._pointer)
 
     def close(self) -> None:
-        """Ends the connection; a call that another thread is waiting in ends with AxonCanceled. May be repeated."""
+        """Ends the connection; a call that another thread is waiting in ends with AxonCanceled. May be repeated.
+
+        What it was lent to, a chunk engine, is closed first.
+        """
+        borrower = self._borrower() if self._borrower is not None else None
+        if borrower is not None:
+            borrower.close()
         self._closing = True
         if os.getpid() != self._process:  # a fork's child: the threads that held the locks are not here
             self._turn, self._gate, self._busy = threading.RLock(), threading.RLock(), False
@@ -94,6 +103,8 @@ class Handle:
             self._wait_for_turn(patience)
         if self._busy or self._closing:
             self._turn.release()
+            if self._borrower is not None:
+                raise AxonValueError(f"{self._name}: is in use by {self._borrower()!r} until that is closed")
             if self._busy:
                 raise AxonError(f"{self._name}: a signal handler interrupted a call of it and made another")
             raise AxonValueError(f"{self._name}: is closed")
@@ -105,6 +116,17 @@ class Handle:
         if self._closing:
             self._free()
         self._turn.release()
+
+    def _lend(self, borrower: Any) -> Any:
+        """Lends the C handle: every call but cancel() and close() is refused until _take_back()."""
+        pointer = self._begin(math.inf)
+        self._borrower = weakref.ref(borrower)
+        self._turn.release()
+        return pointer
+
+    def _take_back(self) -> None:
+        self._borrower = None
+        self._busy = False
 
     def _wait_for_turn(self, patience: float) -> None:
         if os.getpid() != self._process:

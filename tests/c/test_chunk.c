@@ -722,7 +722,7 @@ static void a_reset_discards_what_is_left_and_what_is_under_way(void **state)
     assert_true(submit(b, 100, S(9.6)));
     while (atomic_load(&b->policy.asked) < 2)
         usleep(200);
-    assert_ok(axon_chunk_reset(b->engine, &err), &err);
+    assert_ok(axon_chunk_reset(b->engine, NULL, &err), &err);
     assert_fails(try_next(b, S(0)), AXON_ETIMEOUT, &err, "no action yet");
     assert_true(submit(b, 200, S(0))); /* while the old one is still with the policy; time begins anew */
     assert_false(submit(b, 201, S(0)));
@@ -739,7 +739,7 @@ static void a_reset_discards_a_chunk_that_nobody_has_taken_yet(void **state)
     (void)state;
     bench *b = open_with((axon_chunk_options){.mode = AXON_CHUNK_PREFETCH}, 2);
     plan_from(b, 0, 0);
-    assert_ok(axon_chunk_reset(b->engine, &err), &err);
+    assert_ok(axon_chunk_reset(b->engine, NULL, &err), &err);
     plan_from(b, 100, 0);
     assert_number(next(b), 100);
     close_bench(b);
@@ -894,7 +894,7 @@ static void *reset_now_and_then(void *user)
         axon_chunk_stats stats;
         usleep(3000);
         atomic_fetch_add(&all->episode, 1);
-        assert_ok(axon_chunk_reset(all->b->engine, &error), &error);
+        assert_ok(axon_chunk_reset(all->b->engine, NULL, &error), &error);
         assert_ok(axon_chunk_get_stats(all->b->engine, &stats, &error), &error);
         axon_chunk_wants(all->b->engine);
     }

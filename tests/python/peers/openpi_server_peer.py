@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any, AsyncIterator
 
+import numpy as np
 from openpi_server import websocket_policy_server  # type: ignore[import-not-found]
 from websockets.asyncio.server import Server
 
@@ -53,7 +54,18 @@ class Numbered:
         return {"number": obs["number"]}
 
 
-POLICIES = {"echo": Echo, "servo": Servo, "moody": Moody, "numbered": Numbered}
+class Planner:
+    """Ten steps of three numbers from where the observation is, after as many seconds as that asks for."""
+
+    def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(obs.get("sleep", 0.0))
+        if obs.get("do") == "raise":
+            raise ValueError("no such joint")
+        steps = np.arange(10, dtype=np.float32)[:, None] + obs["at"]
+        return {"actions": np.hstack([steps, -steps, steps / 3]), "told": sorted(obs)}
+
+
+POLICIES = {"planner": Planner, "echo": Echo, "servo": Servo, "moody": Moody, "numbered": Numbered}
 METADATA: dict[str, dict[str, Any]] = {
     "echo": {
         "reset_pose": [0.0, -1.5, 1.5],
@@ -62,6 +74,7 @@ METADATA: dict[str, dict[str, Any]] = {
     "servo": policy.METADATA,
     "moody": {},
     "numbered": {"name": "numbered"},
+    "planner": {"action_horizon": 10},
 }
 
 
