@@ -1,5 +1,6 @@
-/* Any bytes as a server's frames, in pieces of any size: the same events however they arrive, and no more memory
- * than the limit allows. The first two bytes say how large the pieces are and whether payloads are put in place. */
+/* Any bytes as a server's or a client's frames, in pieces of any size: the same events however they arrive, and no
+ * more memory than the limit allows. The first two bytes say how large the pieces are, whether payloads are put in
+ * place, and who reads. */
 #include "ws_frame.h"
 
 #include <stdlib.h>
@@ -43,9 +44,10 @@ static void note(story *to, axi_ws_reader *reader, axi_ws_event event)
     to->sums[to->count++] = sum;
 }
 
-static void tell(story *to, const uint8_t *data, size_t size, size_t step, bool in_place)
+static void tell(story *to, const uint8_t *data, size_t size, size_t step, unsigned how)
 {
-    axi_ws_reader reader = {.max_message_bytes = LIMIT};
+    bool in_place = how & 1;
+    axi_ws_reader reader = {.max_message_bytes = LIMIT, .is_server = (how & 2) != 0};
     for (size_t at = 0; at < size && reader.status == AXON_OK;) {
         size_t arrived = size - at < step ? size - at : step, used, room;
         uint8_t *place = in_place ? axi_ws_reader_place(&reader, &room) : NULL;
@@ -71,8 +73,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2) return 0;
     static story whole, pieces;
     whole.count = pieces.count = 0;
-    tell(&whole, data + 2, size - 2, size, false);
-    tell(&pieces, data + 2, size - 2, 1u + data[0], data[1] & 1);
+    tell(&whole, data + 2, size - 2, size, data[1] & 2u);
+    tell(&pieces, data + 2, size - 2, 1u + data[0], data[1]);
     if (whole.count != pieces.count || memcmp(whole.events, pieces.events, whole.count) != 0 ||
         memcmp(whole.sums, pieces.sums, whole.count * sizeof *whole.sums) != 0)
         abort();
