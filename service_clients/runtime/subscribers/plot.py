@@ -99,10 +99,11 @@ class Plot(Subscriber):
             panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
 
     def _count(self) -> tuple[int, int, int]:
+        """The number of the chunk that the last action came from, and how often it was starved or late by now."""
         if self._source is None:
             return 0, 0, 0
-        stats = self._source.stats()
-        return stats.chunks, stats.starved, stats.late
+        stats, info = self._source.stats(), getattr(self._source, "info", None)
+        return (stats.chunks if info is None else info.chunk), stats.starved, stats.late
 
     def _forget(self) -> None:
         self._times: list[float] = []
