@@ -33,7 +33,7 @@ OBJECTS := $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/*.c csrc/services/*.
 TOOLS   := $(patsubst csrc/tools/%.c,$(BUILD)/bin/%,$(wildcard csrc/tools/*.c))
 TESTS   := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-BENCHED := $(addprefix $(BUILD)/bench/,sink http_sink floor axon_client)
+BENCHED := $(addprefix $(BUILD)/bench/,sink http_sink floor axon_client chunk_next)
 ECHOES  := $(patsubst tests/autobahn/%.c,$(BUILD)/autobahn/%,$(wildcard tests/autobahn/*.c))
 
 # The binding lies beside its Python sources; a sanitised one in $(BUILD), with links to them around it.

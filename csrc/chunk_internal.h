@@ -31,6 +31,7 @@ typedef struct axi_chunk {
     uint32_t generation; /* of episodes */
     _Atomic axi_tick
         start;          /* when step 0 is due: that of its observation, until the controller knows better */
+    axi_tick end;       /* of the steps that are used; the controller\'s own */
     uint32_t steps;     /* that are used */
     uint32_t rows;      /* that there are */
     axon_error failure; /* its code is not 0: this is no chunk but the news that there is none */
