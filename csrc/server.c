@@ -2,7 +2,10 @@
 #include <axon/server.h>
 
 #include "pack.h"
+#include "server_internal.h"
 #include "service_internal.h"
+#include "spare.h"
+#include "value_internal.h"
 #include "ws_frame.h"
 #include "ws_server.h"
 
@@ -107,12 +110,13 @@ static void unlink_client(visitor *client)
     if (client->next) client->next->from = client->from;
 }
 
-/* Puts a client at the end of the line, if it has something and its last reply is on the way. */
-static void queue_client(axon_server *server, visitor *client)
+/* Puts a client at the end of the line, if it has something and its last reply is on the way. Who waits for one is
+ * to be woken then: best when the lock is free, which it would run into. */
+static bool queue_client(axon_server *server, visitor *client)
 {
     bool may =
         client->first && !client->is_busy && !client->is_ready && !client->is_gone && !client->is_leaving;
-    if (!may || axi_ws_peer_pending(client->peer) > 0) return;
+    if (!may || axi_ws_peer_pending(client->peer) > 0) return false;
     client->is_ready = true;
     client->next_ready = NULL;
     if (server->last_ready)
@@ -120,7 +124,7 @@ static void queue_client(axon_server *server, visitor *client)
     else
         server->first_ready = client;
     server->last_ready = client;
-    pthread_cond_signal(&server->changed);
+    return true;
 }
 
 static visitor *take_ready(axon_server *server)
@@ -277,16 +281,18 @@ static void on_received(void *user, axi_ws_peer *peer, axi_ws_message *message)
     client->waiting++;
     client->waiting_bytes += message->length;
     if (is_full(server, client)) axi_ws_peer_hold(peer, true);
-    queue_client(server, client);
+    bool is_queued = queue_client(server, client);
     pthread_mutex_unlock(&server->lock);
+    if (is_queued) pthread_cond_signal(&server->changed);
 }
 
 static void on_drained(void *user, axi_ws_peer *peer)
 {
     axon_server *server = user;
     pthread_mutex_lock(&server->lock);
-    queue_client(server, axi_ws_peer_user(peer));
+    bool is_queued = queue_client(server, axi_ws_peer_user(peer));
     pthread_mutex_unlock(&server->lock);
+    if (is_queued) pthread_cond_signal(&server->changed);
 }
 
 static void on_closed(void *user, axi_ws_peer *peer)
@@ -462,6 +468,7 @@ static void free_server(axon_server *server)
     free(server->api_key);
     free(server->url);
     free(server);
+    axi_spare_clear();
 }
 
 static axon_status open_server(axon_server **server, const axon_value *metadata,
@@ -524,11 +531,14 @@ static void end_request(axon_request *request, bool has_failed)
         axi_ws_peer_close(client->peer, AXI_WS_INTERNAL_ERROR, goodbye_after_error);
     }
     if (!client->is_gone && server->said_goodbye) say_goodbye(client);
-    queue_client(server, client);
+    bool is_queued = queue_client(server, client);
     drop_client(client);
     server->held--;
     bool is_last = server->is_closed && server->held == 0;
-    pthread_cond_broadcast(&server->changed);
+    if (atomic_load(&server->is_stopping))
+        pthread_cond_broadcast(&server->changed);
+    else if (is_queued)
+        pthread_cond_signal(&server->changed);
     pthread_mutex_unlock(&server->lock);
     free(request);
     if (is_last) free_server(server);
@@ -664,6 +674,12 @@ axon_request_kind axon_request_get_kind(const axon_request *request)
 const axon_value *axon_request_get_value(const axon_request *request)
 {
     return request ? request->value : NULL;
+}
+
+void *axi_request_take_message(axon_request *request, size_t *length)
+{
+    *length = (size_t)request->bytes;
+    return axi_value_take_message(request->tree).memory;
 }
 
 const char *axon_request_get_client(const axon_request *request)

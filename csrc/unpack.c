@@ -6,6 +6,7 @@
  */
 #include "pack.h"
 
+#include "spare.h"
 #include "unpack_marked.h"
 
 #include <inttypes.h>
@@ -261,7 +262,7 @@ static axon_status read_value(reader *r, axon_value *node, const axi_path *path,
 
 axon_status axi_unpack(void *data, size_t length, const char *subject, axon_value **value, axon_error *err)
 {
-    return axi_unpack_on(data, length, (axi_backing){data, free}, subject, value, err);
+    return axi_unpack_on(data, length, (axi_backing){data, axi_spare_give}, subject, value, err);
 }
 
 axon_status axi_unpack_on(void *data, size_t length, axi_backing backing, const char *subject,

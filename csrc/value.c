@@ -1,5 +1,6 @@
 /* See axon/value.h: building, reading and freeing trees. Arrays are in array.c, bytes in pack.c and json.c. */
 #include "array.h"
+#include "spare.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -65,14 +66,17 @@ void axi_value_clear(axon_value *node)
     }
 }
 
+axi_backing axi_value_take_message(axon_value *root)
+{
+    if (!(root->flags & AXI_OWNS_MESSAGE)) return (axi_backing){0};
+    root->flags &= (uint8_t)~AXI_OWNS_MESSAGE;
+    return ((root_node *)root)->message;
+}
+
 void axon_value_free(axon_value *value)
 {
     if (!value) return;
-    axi_backing message = {0};
-    if (value->flags & AXI_OWNS_MESSAGE) {
-        message = ((root_node *)value)->message;
-        value->flags &= (uint8_t)~AXI_OWNS_MESSAGE;
-    }
+    axi_backing message = axi_value_take_message(value);
     axi_value_clear(value);
     release(message);
     free(value);
@@ -89,7 +93,7 @@ static axon_value *make(axon_type type)
 
 axon_value *axi_value_root(const axon_value *node, void *message)
 {
-    return axi_value_root_on(node, (axi_backing){message, free});
+    return axi_value_root_on(node, (axi_backing){message, axi_spare_give});
 }
 
 axon_value *axi_value_root_on(const axon_value *node, axi_backing message)

@@ -84,6 +84,9 @@ typedef struct axi_backing {
 /* The same for a message that is not malloc'ed. */
 axon_value *axi_value_root_on(const axon_value *node, axi_backing message);
 
+/* Takes the message out of the root of a received tree: the caller's, to be released. Empty when it has none. */
+axi_backing axi_value_take_message(axon_value *root);
+
 static inline bool axi_is_container(const axon_value *node)
 {
     return node->type == AXON_LIST || node->type == AXON_MAP;

@@ -2,6 +2,7 @@
 #include "ws_frame.h"
 
 #include "mask.h"
+#include "spare.h"
 #include "utf8.h"
 
 #include <inttypes.h>
@@ -79,10 +80,11 @@ static bool reserve(axi_ws_reader *reader)
     uint64_t wanted = missing < believed ? missing : believed;
     if (wanted < capacity + capacity / 2) wanted = capacity + capacity / 2; /* many small fragments */
     if (wanted > SIZE_MAX / 2) return false;
-    uint8_t *data = realloc(reader->data, (size_t)wanted);
+    size_t got = (size_t)wanted;
+    uint8_t *data = reader->data ? realloc(reader->data, got) : axi_spare_take(got, &got);
     if (!data) return false;
     reader->data = data;
-    reader->capacity = (size_t)wanted;
+    reader->capacity = got;
     return true;
 }
 

@@ -13,9 +13,7 @@
 #include <unistd.h>
 
 enum {
-    BUFFER_BYTES = 16384,
-    RECEIVE_BYTES = 256 * 1024, /* at a time: unmasked while the cache still has it */
-    ROUNDS = 16,                /* of receiving, then others have their turn */
+    ROUNDS = 64,                /* of receiving, then others have their turn */
     PARTS_AT_ONCE = 256,        /* of a scatter list */
     GOODBYE_MS = 2000,          /* for the client to answer a close frame, and to hang up */
     CONTROL_QUEUE_BYTES = 65536 /* of unsent bytes, above which pings are not answered */
@@ -27,11 +25,6 @@ axi_ws_peer *axi_ws_peer_new(axi_ws_server *server, const axi_http_asked *asked)
 {
     axi_ws_peer *peer = calloc(1, sizeof *peer);
     if (!peer) return NULL;
-    peer->buffer = malloc(BUFFER_BYTES);
-    if (!peer->buffer) {
-        free(peer);
-        return NULL;
-    }
     pthread_mutex_init(&peer->lock, NULL);
     atomic_init(&peer->references, 1);
     peer->server = server;
@@ -66,7 +59,7 @@ void axi_ws_peer_drop(axi_ws_peer *peer)
     free_queue(peer);
     axi_ws_reader_free(&peer->reader);
     pthread_mutex_destroy(&peer->lock);
-    free(peer->buffer);
+    free(peer->unread);
     free(peer);
 }
 
@@ -311,13 +304,33 @@ static void flush(axi_ws_peer *peer)
 
 /* ---- receiving ----------------------------------------------------------------------------- */
 
+static void forget_unread(axi_ws_peer *peer)
+{
+    if (peer->unread != peer->server->received) free(peer->unread);
+    peer->unread = NULL;
+    peer->at = peer->end = 0;
+}
+
+/* At the end of its turn: what may not be read yet is kept elsewhere. */
+static void keep_unread(axi_ws_peer *peer)
+{
+    size_t left = peer->watch && peer->stage != AXI_PEER_DRAINING ? peer->end - peer->at : 0;
+    if (left > 0 && peer->unread != peer->server->received) return;
+    uint8_t *kept = left > 0 ? malloc(left) : NULL;
+    if (kept) memcpy(kept, peer->unread + peer->at, left);
+    forget_unread(peer);
+    peer->unread = kept;
+    peer->end = kept ? left : 0;
+    if (left > 0 && !kept) end(peer);
+}
+
 static void go_to(axi_ws_peer *peer, axi_peer_stage stage)
 {
     peer->stage = stage;
     peer->leave_by = axi_deadline(GOODBYE_MS);
     if (stage != AXI_PEER_DRAINING) return;
     axi_ws_reader_free(&peer->reader);
-    peer->at = peer->end = 0;
+    forget_unread(peer);
 }
 
 static void return_close(axi_ws_peer *peer)
@@ -394,29 +407,25 @@ static void claim(axi_ws_peer *peer)
     peer->is_stalled = must_wait;
 }
 
-static void read_buffer(axi_ws_peer *peer)
+static void read_on(axi_ws_peer *peer)
 {
     while (peer->at < peer->end && peer->stage != AXI_PEER_DRAINING && may_read(peer)) {
         size_t used;
         axi_ws_event event =
-            axi_ws_read(&peer->reader, peer->buffer + peer->at, peer->end - peer->at, &used);
+            axi_ws_read(&peer->reader, peer->unread + peer->at, peer->end - peer->at, &used);
         peer->at += used;
         act_on(peer, event);
         claim(peer);
     }
 }
 
-/* Receives once. False when nothing is there, or the connection is over. */
+/* Receives once, when all that came before was read. False when no more is there, or the connection is over. */
 static bool receive(axi_ws_peer *peer)
 {
-    size_t room = BUFFER_BYTES;
-    bool drains = peer->stage == AXI_PEER_DRAINING;
-    uint8_t *place = drains ? NULL : axi_ws_reader_place(&peer->reader, &room);
-    if (!place) room = BUFFER_BYTES;
-    if (room > RECEIVE_BYTES) room = RECEIVE_BYTES;
+    forget_unread(peer);
     ssize_t got;
     do
-        got = recv(peer->fd, place ? place : peer->buffer, room, MSG_DONTWAIT);
+        got = recv(peer->fd, peer->server->received, AXI_RECEIVE_BYTES, MSG_DONTWAIT);
     while (got < 0 && errno == EINTR);
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
     if (got <= 0) {
@@ -424,23 +433,18 @@ static bool receive(axi_ws_peer *peer)
         return false;
     }
     peer->heard = axi_now();
-    if (place) {
-        act_on(peer, axi_ws_reader_placed(&peer->reader, (size_t)got));
-        claim(peer);
-    } else if (!drains) {
-        peer->at = 0;
-        peer->end = (size_t)got;
-    }
-    return true;
+    peer->unread = peer->server->received;
+    peer->end = (size_t)got;
+    read_on(peer);
+    return (size_t)got == AXI_RECEIVE_BYTES;
 }
 
 static void read_some(axi_ws_peer *peer)
 {
-    for (int round = 0; round < ROUNDS && peer->watch; round++) {
-        read_buffer(peer);
-        if (!may_read(peer) || !receive(peer)) break;
-    }
-    if (peer->watch) read_buffer(peer);
+    read_on(peer);
+    for (int round = 0; round < ROUNDS && peer->watch && may_read(peer); round++)
+        if (!receive(peer)) break;
+    keep_unread(peer);
 }
 
 /* ---- looking after it ---------------------------------------------------------------------- */
@@ -484,7 +488,7 @@ static void keep_time(axi_ws_peer *peer, axi_time now)
     axi_time quiet_since = peer->heard > peer->pinged ? peer->heard : peer->pinged;
     if (peer->stage != AXI_PEER_OPEN || now - quiet_since < interval) return;
     peer->pinged = now;
-    struct iovec nothing = {peer->buffer, 0};
+    struct iovec nothing = {peer->name, 0};
     if (axi_ws_peer_pending(peer) == 0) send_and_wake(peer, AXI_WS_PING, &nothing, 1);
 }
 

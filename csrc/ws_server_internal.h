@@ -30,6 +30,10 @@ typedef struct axi_arrival {
     size_t length, capacity;
 } axi_arrival;
 
+/* At a time. Payloads are unmasked on their way out of here, while it is in the cache: received where they belong,
+ * in memory that is not, they would take twice as long (docs/benchmarks.md). */
+#define AXI_RECEIVE_BYTES ((size_t)64 * 1024)
+
 struct axi_ws_server {
     axi_ws_server_options options; /* its host is not kept */
     axi_ws_server_events events;
@@ -49,6 +53,7 @@ struct axi_ws_server {
     atomic_uint stalled;    /* peers that wait for memory */
     uint64_t reserved;      /* of `used`: messages that are coming in; the server's thread */
     axi_ws_peer *favourite; /* whose message may come although memory is full, as nothing else would end */
+    uint8_t received[AXI_RECEIVE_BYTES]; /* from the client whose turn it is */
 };
 
 typedef enum axi_peer_stage {
@@ -78,8 +83,9 @@ struct axi_ws_peer {
     axi_peer_stage stage;
     axi_time leave_by;
     axi_ws_reader reader;
-    uint8_t *buffer;
-    size_t at, end; /* bytes in `buffer` that were received and not yet read */
+    uint8_t
+        *unread; /* [at, end) of it was received and may not be read yet; within a turn, server->received */
+    size_t at, end;
     uint64_t reserved;
     bool is_stalled, reads;
     axi_time heard, pinged, unacknowledged_since;

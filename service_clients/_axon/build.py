@@ -52,6 +52,13 @@ static int32_t axb_common_type(const axon_value *list)
     return common;
 }
 
+/* Whether an array is so large that a copy would cost more than looking at it where it lies. */
+static int32_t axb_is_large(const axon_array *array)
+{
+    uint64_t bytes;
+    return axon_array_size(array, &bytes, NULL) == AXON_OK && bytes >= 65536;
+}
+
 static axb_node axb_node_of(const axon_value *value)
 {
     axb_node node = {.value = value, .type = (int32_t)axon_value_type(value), .count = axon_value_count(value)};
@@ -62,6 +69,7 @@ static axb_node axb_node_of(const axon_value *value)
     axon_value_as_string(value, &node.text, &node.count);
     axon_value_as_bytes(value, &node.data, &node.count);
     axon_value_as_array(value, &node.array);
+    if (node.array) node.flag = axb_is_large(node.array);
     if (node.type == AXON_LIST) node.common_type = axb_common_type(value);
     return node;
 }
@@ -83,16 +91,18 @@ static size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room,
     return at;
 }
 
-/* A large array that can outlive its tree, without a copy: the caller's, to be freed; NULL when this one cannot, or
- * is so small that a copy is cheaper. */
+/* An array that can outlive its tree, without a copy: the caller's, to be freed; NULL when this one cannot. */
 static axon_array *axb_take_array(const axon_value *value)
 {
-    const axon_array *array = NULL;
-    int64_t elements = axon_value_as_array(value, &array) == AXON_OK;
-    for (int32_t i = 0; elements > 0 && i < array->ndim; i++)
-        elements *= array->shape[i];
-    return elements < 65536 ? NULL : axi_value_take_array((axon_value *)(uintptr_t)value);
+    return axi_value_take_array((axon_value *)(uintptr_t)value);
 }
+
+/* See server_internal.h. */
+static void *axb_take_message(axon_request *request, size_t *length)
+{
+    return axi_request_take_message(request, length);
+}
+static void axb_give_message(void *message) { axi_spare_give(message); }
 
 /* Python 3.8 does not export it by itself under -fvisibility=hidden. */
 __attribute__((visibility("default"))) PyObject *PyInit__native(void);
@@ -101,7 +111,7 @@ PREAMBLE_TYPES = """
 typedef struct axb_node {
     const axon_value *value;
     int32_t type;
-    int32_t flag;        /* of a bool */
+    int32_t flag;        /* of a bool; of an array: it is large */
     int32_t common_type; /* of a list: every child's, or -1 */
     int32_t key_is_bytes;
     const char *key; /* in a map */
@@ -123,6 +133,8 @@ void axb_watch_thread(int32_t watch);
 void axb_install(void);
 size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room, size_t at);
 axon_array *axb_take_array(const axon_value *value);
+void *axb_take_message(axon_request *request, size_t *length);
+void axb_give_message(void *message);
 """
 
 
@@ -191,7 +203,7 @@ def builder() -> FFI:
     includes = "".join(f"#include <{header[len('include/') :]}>\n" for header in headers())
     ffi.set_source(
         "service_clients._axon._native",
-        f"#include <unistd.h>\n#include <stdbool.h>\n{includes}#include <value_internal.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
+        f"#include <unistd.h>\n#include <stdbool.h>\n{includes}#include <server_internal.h>\n#include <spare.h>\n#include <value_internal.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
         sources=[] if archive else sorted(glob("csrc/*.c") + glob("csrc/services/*.c")),
         depends=[archive] if archive else headers() + sorted(glob("csrc/**/*.h", recursive=True)),
         extra_objects=[archive] if archive else [],

@@ -12,7 +12,7 @@ from service_clients._axon._ffi import check, failure, ffi, lib, new_error, rais
 from service_clients._axon.base_policy import act_of
 from service_clients._axon.errors import AxonTypeError, AxonValueError
 from service_clients._axon.options import fill, milliseconds
-from service_clients._axon.values import read, write
+from service_clients._axon.values import Memory, read, write
 
 __all__ = ["PolicyServer", "ServerStats"]
 
@@ -90,6 +90,7 @@ class PolicyServer:
             dead_after_ms=milliseconds(dead_after, "dead_after"),
             stop_timeout_ms=milliseconds(stop_timeout, "stop_timeout"),
         )
+        self._length = ffi.new("size_t *")
         self._pointer: Any = None
         self._gate = threading.RLock()  # keeps _pointer alive while stop() uses it
         self._is_stopped = False
@@ -203,10 +204,11 @@ class PolicyServer:
     def _make_reply(self, request: Any, keep: list[Any]) -> Any:
         """The reply's tree, the caller's; NULL to a reset."""
         value = lib.axon_request_get_value(request)
+        memory = Memory(lib.axb_take_message(request, self._length), self._length[0])
         if lib.axon_request_get_kind(request) == lib.AXON_REQUEST_RESET:
-            self._do_reset({} if value == ffi.NULL else read(value))
+            self._do_reset({} if value == ffi.NULL else read(value, memory))
             return ffi.NULL
-        reply = self._act(read(value))
+        reply = self._act(read(value, memory))
         if not isinstance(reply, Mapping):
             raise AxonTypeError(f"the policy returned {type(reply).__name__}, not a dict")
         return write(reply, "action", keep)

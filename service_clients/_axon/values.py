@@ -22,7 +22,7 @@ from service_clients._axon.errors import AxonProtocolError, AxonTypeError, AxonV
 if TYPE_CHECKING:
     import numpy
 
-__all__ = ["Picture", "Refused", "as_numpy", "describe", "packb", "read", "unpackb", "write"]
+__all__ = ["Memory", "Picture", "Refused", "as_numpy", "describe", "packb", "read", "unpackb", "write"]
 
 _CODES = {  # numpy's kind and size of an element, whatever the byte order
     "b1": lib.AXON_BOOL8,
@@ -344,19 +344,35 @@ def _classify(dtype: numpy.dtype[Any]) -> tuple[int, int, int]:
 # ---- in --------------------------------------------------------------------------------------------------
 
 
+_BYTES = ffi.typeof("char *")
 _NODES = ffi.typeof("axb_node[]")
 _ROOM = 32  # nodes that most replies do not exceed
 _MOST = 65536  # nodes laid out at a time: 7 MiB, whatever a peer sends
 _spare_nodes: list[Any] = []
 
-Reader = Callable[[Any, Iterator[Any]], Any]
+Reader = Callable[[Any, Iterator[Any], "Memory | None"], Any]
 
 
-def read(value: Any) -> Any:
-    """Copies a C tree into Python objects that the caller owns; `value` stays whose it was.
+class Memory:
+    """A received message, in which large arrays may stay: it is freed when nobody looks at one of them any more."""
+
+    __slots__ = ("buffer", "start")
+
+    def __init__(self, start: Any, length: int) -> None:
+        """Takes over a message of `length` bytes at `start`, a `void *`."""
+        self.start = ffi.gc(ffi.cast(_BYTES, start), lib.axb_give_message)
+        self.buffer = ffi.buffer(self.start, length)
+
+
+def read(value: Any, memory: Memory | None = None) -> Any:
+    """Turns a C tree into Python objects that the caller owns; `value` stays whose it was.
 
     The tree crosses in one call: C lays it out as a row of nodes, each container before its children. A tree of
     very many nodes crosses branch by branch.
+
+    Args:
+        value: an `axon_value *`.
+        memory: the message that it points into; without it, arrays are copied.
 
     Raises:
         AxonProtocolError: the tree holds JSON text, and Python's parser does not take it.
@@ -368,7 +384,7 @@ def read(value: Any) -> Any:
         nodes = ffi.new(_NODES, _ROOM)
     count = lib.axb_lay_out(value, nodes, _ROOM, 0)
     if count > _MOST:
-        return _read_branches(nodes[0])
+        return _read_branches(nodes[0], memory)
     if count <= _ROOM:
         row = iter(nodes)
     else:
@@ -376,34 +392,34 @@ def read(value: Any) -> Any:
         lib.axb_lay_out(value, many, count, 0)
         row = iter(many)
     node = next(row)
-    result = _READERS[node.type](node, row)
+    result = _READERS[node.type](node, row, memory)
     _spare_nodes.append(nodes)
     return result
 
 
-def _read_branches(node: Any) -> Any:
+def _read_branches(node: Any, memory: Memory | None) -> Any:
     if node.type == lib.AXON_LIST:
-        return [read(lib.axon_value_at(node.value, index)) for index in range(node.count)]
+        return [read(lib.axon_value_at(node.value, index), memory) for index in range(node.count)]
     result: dict[Any, Any] = {}
     length, is_bytes = ffi.new("size_t *"), ffi.new("int32_t *")
     for index in range(node.count):
         key = ffi.unpack(lib.axon_value_key(node.value, index, length, is_bytes), length[0])
-        result[key if is_bytes[0] else key.decode()] = read(lib.axon_value_at(node.value, index))
+        result[key if is_bytes[0] else key.decode()] = read(lib.axon_value_at(node.value, index), memory)
     return result
 
 
-def _read_map(node: Any, row: Iterator[Any]) -> dict[Any, Any]:
+def _read_map(node: Any, row: Iterator[Any], memory: Memory | None) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
     for _ in range(node.count):
         child = next(row)
         key = ffi.unpack(child.key, child.key_length)
         if not child.key_is_bytes:
             key = key.decode()
-        result[key] = _READERS[child.type](child, row)
+        result[key] = _READERS[child.type](child, row, memory)
     return result
 
 
-def _read_list(node: Any, row: Iterator[Any]) -> list[Any]:
+def _read_list(node: Any, row: Iterator[Any], memory: Memory | None) -> list[Any]:
     count = node.count
     if node.common_type == _FLOAT:
         numbers = ffi.new(_DOUBLES, count)
@@ -416,39 +432,39 @@ def _read_list(node: Any, row: Iterator[Any]) -> list[Any]:
     result = []
     for _ in range(count):
         child = next(row)
-        result.append(_READERS[child.type](child, row))
+        result.append(_READERS[child.type](child, row, memory))
     return result
 
 
-def _read_nil(_node: Any, _row: Iterator[Any]) -> None:
+def _read_nil(_node: Any, _row: Iterator[Any], _memory: Memory | None) -> None:
     return None
 
 
-def _read_bool(node: Any, _row: Iterator[Any]) -> bool:
+def _read_bool(node: Any, _row: Iterator[Any], _memory: Memory | None) -> bool:
     return bool(node.flag)
 
 
-def _read_int(node: Any, _row: Iterator[Any]) -> int:
+def _read_int(node: Any, _row: Iterator[Any], _memory: Memory | None) -> int:
     return node.integer  # type: ignore[no-any-return]
 
 
-def _read_uint(node: Any, _row: Iterator[Any]) -> int:
+def _read_uint(node: Any, _row: Iterator[Any], _memory: Memory | None) -> int:
     return node.natural  # type: ignore[no-any-return]
 
 
-def _read_float(node: Any, _row: Iterator[Any]) -> float:
+def _read_float(node: Any, _row: Iterator[Any], _memory: Memory | None) -> float:
     return node.real  # type: ignore[no-any-return]
 
 
-def _read_str(node: Any, _row: Iterator[Any]) -> str:
+def _read_str(node: Any, _row: Iterator[Any], _memory: Memory | None) -> str:
     return str(ffi.unpack(node.text, node.count), "utf-8")
 
 
-def _read_bytes(node: Any, _row: Iterator[Any]) -> bytes:
+def _read_bytes(node: Any, _row: Iterator[Any], _memory: Memory | None) -> bytes:
     return bytes(ffi.buffer(node.data, node.count))
 
 
-def _read_json(node: Any, _row: Iterator[Any]) -> Any:
+def _read_json(node: Any, _row: Iterator[Any], _memory: Memory | None) -> Any:
     text = ffi.buffer(node.text, node.count)
     try:
         return json.loads(str(text, "utf-8"))
@@ -460,19 +476,30 @@ def _read_json(node: Any, _row: Iterator[Any]) -> Any:
         raise AxonProtocolError(f"not JSON: {error}") from None
 
 
-def _read_array(node: Any, _row: Iterator[Any]) -> numpy.ndarray[Any, Any]:
-    whole = lib.axb_take_array(node.value)
-    return _view_of(whole) if whole else array_of(node.array)
+def _read_array(node: Any, _row: Iterator[Any], memory: Memory | None) -> numpy.ndarray[Any, Any]:
+    if node.flag:
+        whole = lib.axb_take_array(node.value)
+        if whole:
+            return _view_of(whole)
+        if memory is not None:
+            return _view(node.array, memory.start, memory.buffer)
+    return array_of(node.array)
 
 
 def _view_of(array: Any) -> numpy.ndarray[Any, Any]:
     """The array that was taken out of its tree, where it lies; the memory goes when nobody looks at it any more."""
-    memory = ffi.gc(ffi.cast("char *", array), lib.axon_free)
+    memory = ffi.gc(ffi.cast(_BYTES, array), lib.axon_free)
+    dtype = _dtypes.get(array.dtype) or _dtype(array)
+    begin = ffi.cast(_BYTES, array.data) - memory
+    elements = math.prod(ffi.unpack(array.shape, array.ndim))
+    return _view(array, memory, ffi.buffer(memory, begin + elements * dtype.itemsize))
+
+
+def _view(array: Any, start: Any, buffer: Any) -> numpy.ndarray[Any, Any]:
+    """The array whose elements lie in `buffer`, which begins at `start`."""
     dtype = _dtypes.get(array.dtype) or _dtype(array)
     shape = ffi.unpack(array.shape, array.ndim)
-    begin = ffi.cast("char *", array.data) - memory
-    buffer = ffi.buffer(memory, begin + math.prod(shape) * dtype.itemsize)
-    return _numpy().ndarray(shape, dtype, buffer, begin)  # type: ignore[no-any-return]
+    return _numpy().ndarray(shape, dtype, buffer, ffi.cast(_BYTES, array.data) - start)  # type: ignore[no-any-return]
 
 
 def array_of(array: Any) -> numpy.ndarray[Any, Any]:
@@ -483,8 +510,8 @@ def array_of(array: Any) -> numpy.ndarray[Any, Any]:
     return result  # type: ignore[no-any-return]
 
 
-def _read_scalar(node: Any, row: Iterator[Any]) -> Any:
-    return _read_array(node, row)[()]
+def _read_scalar(node: Any, row: Iterator[Any], memory: Memory | None) -> Any:
+    return _read_array(node, row, memory)[()]
 
 
 _READERS: dict[int, Reader] = {

@@ -161,6 +161,41 @@ def test_many_clients_get_their_own_answers(server: PolicyServer) -> None:
     assert not wrong
 
 
+class Keeper:
+    """Keeps what it is given, and answers with what it was given before."""
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, Any]] = []
+
+    def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
+        self.kept.append(obs)
+        return {"before": self.kept[max(0, len(self.kept) - 2)]["image"][..., ::-1]}
+
+
+def test_what_a_policy_keeps_is_its_own_whatever_comes_later() -> None:
+    keeper = Keeper()
+    sent = [
+        {
+            "image": np.full((300, 400, 3), number, np.uint8),
+            "depth": np.full((7, 40000), number, ">f4"),
+            "state": np.full(7, number, np.float64),
+        }
+        for number in range(6)
+    ]
+    with served(PolicyServer(keeper, port=0)) as server:
+        client = WebsocketClientPolicy("127.0.0.1", server.port)
+        for number, obs in enumerate(sent):
+            assert (client.infer(obs)["before"] == max(0, number - 1)).all()
+        client.close()
+    for obs, kept in zip(sent, keeper.kept):
+        for key, array in obs.items():
+            assert kept[key].flags.writeable
+            assert kept[key].flags.aligned
+            assert kept[key].dtype == array.dtype.newbyteorder("=")
+            np.testing.assert_array_equal(kept[key], array)
+            kept[key][...] = 77
+
+
 def test_a_key_is_asked_for() -> None:
     with served(WebsocketPolicyServer(Echo(), port=0, api_key="secret")) as server:
         with WebsocketClientPolicy(server.url, api_key="secret") as client:
