@@ -17,11 +17,23 @@ from service_clients._axon.errors import (
     AxonTypeError,
     AxonValueError,
 )
+from service_clients._axon.messages import (
+    ActionPlanStatus,
+    CameraFrame,
+    ChannelStats,
+    Fault,
+    Gap,
+    ImuSample,
+    Message,
+    RobotStatus,
+    StreamStats,
+)
 from service_clients._axon.pacing import PacerStats, Tick, percentiles_of
 from service_clients._axon.plain import given, stack
 from service_clients._axon.policy_client import PolicyClient
 from service_clients._axon.reply import Percentiles, PolicyStats, Reply, Timing
 from service_clients._axon.simulator_errors import SimulatorError
+from service_clients._axon.stream_client import StreamClient
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +53,7 @@ if TYPE_CHECKING or not _missing:
     from service_clients._axon.policy import Policy
     from service_clients._axon.service import Service, ServiceClient
     from service_clients._axon.simulator import Simulator
+    from service_clients._axon.stream import Stream, Subscription, read_message
 
     __version__: str = _ffi.ffi.string(_ffi.lib.axon_version()).decode()
 else:
@@ -49,10 +62,13 @@ else:
         Service,
         ServiceClient,
         Simulator,
+        Stream,
+        Subscription,
         __version__,
         deliver_picture,
         explicit,
         numbers,
+        read_message,
         warn,
     )
     from service_clients._axon.pace_fallback import Pacer, StopEvent
@@ -60,6 +76,7 @@ else:
     warn(_missing)
 
 __all__ = [
+    "ActionPlanStatus",
     "AxonAuthError",
     "AxonCanceled",
     "AxonConnectionError",
@@ -73,6 +90,12 @@ __all__ = [
     "AxonTypeError",
     "AxonValueError",
     "BasePolicy",
+    "CameraFrame",
+    "ChannelStats",
+    "Fault",
+    "Gap",
+    "ImuSample",
+    "Message",
     "Pacer",
     "PacerStats",
     "Percentiles",
@@ -80,11 +103,16 @@ __all__ = [
     "PolicyClient",
     "PolicyStats",
     "Reply",
+    "RobotStatus",
     "Service",
     "ServiceClient",
     "Simulator",
     "SimulatorError",
     "StopEvent",
+    "Stream",
+    "StreamClient",
+    "StreamStats",
+    "Subscription",
     "Tick",
     "Timing",
     "__version__",
@@ -93,5 +121,6 @@ __all__ = [
     "given",
     "numbers",
     "percentiles_of",
+    "read_message",
     "stack",
 ]

@@ -46,9 +46,12 @@ __all__ = [
     "Service",
     "ServiceClient",
     "Simulator",
+    "Stream",
+    "Subscription",
     "deliver_picture",
     "explicit",
     "numbers",
+    "read_message",
     "warn",
 ]
 
@@ -97,6 +100,22 @@ class Simulator:
 
     def __init__(self, *_arguments: Any, **_options: Any) -> NoReturn:
         raise AxonError("simulators need axon's native core, which cannot be loaded here: pip install axon")
+
+
+class Stream:
+    """Streams need the native core."""
+
+    def __init__(self, *_arguments: Any, **_options: Any) -> NoReturn:
+        raise AxonError("streams need axon's native core, which cannot be loaded here: pip install axon")
+
+
+class Subscription(Stream):
+    """Nor are there subscriptions without streams."""
+
+
+def read_message(_text: Any) -> NoReturn:
+    """Messages are read by the native core."""
+    raise AxonError("messages are read by axon's native core, which cannot be loaded here: pip install axon")
 
 
 # ---- pictures --------------------------------------------------------------------------------

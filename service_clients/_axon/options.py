@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import math
 import os
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple
 
 from service_clients._axon._ffi import ffi, lib
 from service_clients._axon.errors import AxonTypeError, AxonValueError
 from service_clients._axon.plain import flat_numbers
 
-__all__ = ["c_string", "explicit", "fill", "milliseconds", "numbers", "strings", "struct_of"]
+__all__ = ["c_string", "explicit", "fill", "milliseconds", "numbers", "one_of", "strings", "struct_of"]
 
 _CHARACTERS = ffi.typeof("char[]")
 
@@ -155,3 +155,12 @@ def milliseconds(seconds: float | None, name: str) -> int:
     if not number > 0:
         raise AxonValueError(f"{name} is {number:g}, not a positive number of seconds")
     return math.ceil(number * 1000) if number * 1000 < lib.AXON_FOREVER else int(lib.AXON_FOREVER)
+
+
+def one_of(known: Mapping[str, int], name: Any, option: str) -> int:
+    """The value that goes by a name; raises AxonTypeError, AxonValueError with the names that there are."""
+    if not isinstance(name, str):
+        raise AxonTypeError(f"{option} is {name!r:.80}, not a str")
+    if name not in known:
+        raise AxonValueError(f"{option} is {name!r:.80}, not one of {', '.join(known)}")
+    return known[name]

@@ -6,9 +6,9 @@ import math
 from typing import Any, Callable, Mapping, Sequence
 
 from service_clients._axon._ffi import check, failure, ffi, lib, looking_up, new_error
-from service_clients._axon.errors import AxonServerError, AxonTypeError, AxonValueError
+from service_clients._axon.errors import AxonServerError, AxonTypeError
 from service_clients._axon.handle import Handle
-from service_clients._axon.options import c_string, fill, milliseconds, strings
+from service_clients._axon.options import c_string, fill, milliseconds, one_of, strings
 from service_clients._axon.reply import PARTS, Percentiles, PolicyStats, Reply
 from service_clients._axon.values import read, write
 
@@ -111,12 +111,12 @@ class Policy(Handle):
             max_request_bytes=max_request_bytes,
             connect_once=connect_once,
             tls_insecure=tls_insecure,
-            dialect=_one_of(_DIALECTS, dialect, "dialect"),
+            dialect=one_of(_DIALECTS, dialect, "dialect"),
             grace_ms=milliseconds(grace, "grace"),
             no_reconnect=not reconnect,
             resend=resend,
             metadata_may_change=metadata_may_change,
-            compress=None if compress is None else _one_of(_CODECS, compress, "compress"),
+            compress=None if compress is None else one_of(_CODECS, compress, "compress"),
             record_file=record,
         )
         if hosts is not None:
@@ -262,14 +262,6 @@ class Policy(Handle):
             error = new_error()
             check(lib.axon_policy_set_infer_timeout(policy, timeout_ms, error), error)
             self._current_ms = timeout_ms
-
-
-def _one_of(known: Mapping[str, int], name: Any, option: str) -> int:
-    if not isinstance(name, str):
-        raise AxonTypeError(f"{option} is {name!r:.80}, not a str")
-    if name not in known:
-        raise AxonValueError(f"{option} is {name!r:.80}, not one of {', '.join(known)}")
-    return known[name]
 
 
 def _server_error(policy: Any, error: Any) -> Exception:
