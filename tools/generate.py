@@ -403,12 +403,21 @@ POLICY_TAGS = (
 )  # fmt: skip
 
 
-def policy_entries(root: Path, base_url: str) -> dict[str, Entry]:
-    """Those of the policy clients, from the tags of policy.h, by name: these clients are written by hand.
+# Headers whose clients are written by hand: policies, simulators, robots.
+HAND_WRITTEN = ("include/axon/policy.h", "include/axon/simulator.h", "include/axon/stream.h")
 
-    Each @service begins the tags of one client.
-    """
-    path = "include/axon/policy.h"
+
+def policy_entries(root: Path, base_url: str) -> dict[str, Entry]:
+    """Those of the clients that are written by hand, from the tags of their headers, by name."""
+    entries: dict[str, Entry] = {}
+    for path in HAND_WRITTEN:
+        if path == HAND_WRITTEN[0] or "@service" in (root / path).read_text(encoding="utf-8"):
+            add_entries(root, path, base_url, entries)
+    return entries
+
+
+def add_entries(root: Path, path: str, base_url: str, entries: dict[str, Entry]) -> None:
+    """Those of one header: each @service begins the tags of one client."""
     head = re.match(r"/\*(.*?)\*/", (root / path).read_text(encoding="utf-8"), flags=re.DOTALL)
     blocks: list[dict[str, list[str]]] = []
     for name, text in read_comment(head.group(1) if head else "", 1).tags:
@@ -416,7 +425,6 @@ def policy_entries(root: Path, base_url: str) -> dict[str, Entry]:
             blocks.append({})
         words = "\n".join(line.strip() for line in text.splitlines()) if name == "example" else folded(text)
         blocks[-1].setdefault(name, []).append(words)
-    entries: dict[str, Entry] = {}
     for tags in blocks or [{}]:
         for needed in POLICY_TAGS:
             if needed not in tags:
@@ -426,7 +434,6 @@ def policy_entries(root: Path, base_url: str) -> dict[str, Entry]:
         if name in entries:
             raise HeaderError(f"{path}:1: @service {name} is there twice")
         entries[name] = policy_entry(root, name.replace("-", "_"), tags, base_url)
-    return entries
 
 
 def policy_entry(root: Path, folder: str, tags: dict[str, list[str]], base_url: str) -> Entry:

@@ -3,7 +3,7 @@
  *
  *     axon_stream *stream;
  *     axon_message *message;
- *     if (axon_stream_open(&stream, "ws://127.0.0.1:8000", AXON_SENSOR_DATA, NULL, &err) != AXON_OK) ...
+ *     if (axon_stream_open(&stream, "ws://127.0.0.1:8200", AXON_SENSOR_DATA, NULL, &err) != AXON_OK) ...
  *     while (axon_stream_next(stream, NULL, 1000, &message, &err) == AXON_OK) {
  *         if (message->kind == AXON_MESSAGE_CAMERA_FEED) show(message->image, message->image_length);
  *         axon_message_free(message);
@@ -23,6 +23,21 @@
  *          axon_stream_close(); axon_stream_subscribe() starts another. All calls may be made from any number of
  *          threads at once, but for axon_stream_close(), which must be the last. Not across fork(): in the child
  *          every call is AXON_EINVAL, and only axon_stream_close() is allowed.
+ *
+ * @service physical-ai 0.1.0
+ * @class   SensorData
+ * @type    robot
+ * @host    ws://127.0.0.1:8200
+ * @http    GET /ws/robot_control
+ * @http    GET /ws/sensor_data
+ * @about   Streams of a robot backend (WebSocket, JSON): camera feeds and IMU data; with RobotControl of the same module robot and plan statuses, and direct control commands.
+ * @init    sensors = SensorData(host="127.0.0.1", port=8200)
+ * @example frame = sensors.get_frame(timeout=5)
+ *          image = frame.array()
+ * @returns A camera frame: image (bytes of a JPEG or PNG), array() (uint8, height x width x 3, RGB), camera_id, timestamp; imu() gives samples with accelerometer and gyroscope (float64, 3).
+ * @repo    axon-robotics/axon main
+ * @added   2026-11-21
+ * @changed 2026-11-21
  */
 #ifndef AXON_STREAM_H
 #define AXON_STREAM_H
@@ -79,7 +94,7 @@ typedef struct axon_stream_options {
 
 /** Connects.
  *  @param url     "ws://host:port", "wss://...", "http://..." and "https://..." as for the backend's other services,
- *                 or "host" or "host:port" (port 8000 when none is named); without a path, that of `endpoint`; copied
+ *                 or "host" or "host:port" (port 8200 when none is named); without a path, that of `endpoint`; copied
  *  @param opts    read during the call only; may be NULL
  *  @param stream  the caller's; free it with axon_stream_close()
  *  @return AXON_ECONNECT, AXON_ETIMEOUT, AXON_EAUTH, AXON_ESERVER (an HTTP error; err->http_status has it) */

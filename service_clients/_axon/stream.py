@@ -137,7 +137,7 @@ class Stream:
         """Connects. Options are those of axon_stream_options, times in seconds.
 
         Args:
-            url: "ws://host:port", "http://host:port", "host:port", "host" (port 8000).
+            url: "ws://host:port", "http://host:port", "host:port", "host" (port 8200).
             endpoint: "robot_control" or "sensor_data", for a URL that has no path.
             overflow: what happens when a channel has no room: "drop oldest", "latest" (room for one message), or
                 "block" (nothing more is received until there is room).

@@ -5,16 +5,17 @@ Two streams of a robot backend (JSON over WebSocket): `RobotControl` sends comma
 `SensorData` hears camera feeds and IMU data.
 
 Usage:
-    from service_clients.physical_ai.client import RobotControl, SensorData
+    from service_clients.physical_ai.client import SensorData
+    from service_clients.physical_ai.client import RobotControl
 
-    with RobotControl(host="127.0.0.1", port=8000) as robot:
+    with RobotControl(host="127.0.0.1", port=8200) as robot:
         robot.send_direct_control("arm-1", "move_to", {"x": 0.4, "y": 0.0, "z": 0.2}, command_id="go-1")
         done = robot.wait_for_status("go-1", timeout=30, status=("completed", "failed"))
         print(done.status, done.message)
         for message in robot:                               # every message, until close()
             print(message.type, message.fields)
 
-    with SensorData(host="127.0.0.1", port=8000, overflow="latest") as sensors:
+    with SensorData(host="127.0.0.1", port=8200, overflow="latest") as sensors:
         frame = sensors.get_frame("wrist", timeout=5)       # the newest
         jpeg, pixels = frame.image, frame.array()           # bytes; uint8 (height, width, 3), RGB
         for sample in sensors.imu():
@@ -80,7 +81,7 @@ class RobotControl(StreamClient):
         Args:
             host: name or address, or a whole "ws://", "wss://", "http://" or "https://" URL; default
                 AXON_HOST_PHYSICAL_AI, the host in service.json, "127.0.0.1".
-            port: default that of the URL, or 8000.
+            port: default that of the URL, or 8200.
             overflow: what happens to a message whose channel has no room: "drop oldest", "latest" (room for one), or
                 "block" (nothing more is received until there is room; somebody must take the messages then).
             depth: messages that a channel has room for; default 64.

@@ -16,7 +16,7 @@ from support import CHECKOUT
 
 GENERATE = [sys.executable, str(CHECKOUT / "tools/generate.py")]
 HEADER = "include/axon/services/graspgen.h"
-POLICIES = ("openpi", "webpolicy")  # whose clients are written by hand
+POLICIES = ("openpi", "webpolicy", "physical_ai")  # whose clients are written by hand
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
