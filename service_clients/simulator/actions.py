@@ -1,0 +1,131 @@
+"""
+simulator - actions as a task takes them
+
+`ActionSpace` is a task's `action_space`; `normalise()` makes arrays of an action, whether it was sent as arrays or as
+lists, and refuses one that the task does not take.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from service_clients.simulator.backend import InvalidParams
+
+__all__ = ["ActionSpace"]
+
+Array = npt.NDArray[Any]
+
+_SLACK = 1e-6  # of a range, for numbers that were float32 on their way: they become the limit itself
+
+
+class _Member:
+    """What one key of an action must be."""
+
+    def __init__(self, name: str, described: Mapping[str, Any]) -> None:
+        self.name = name
+        self.shape = tuple(int(size) for size in described.get("shape", ()))
+        self.dtype = np.dtype(described.get("dtype", "float64"))
+        if self.dtype.kind not in "biuf":
+            raise ValueError(f"action_space of {name!r}: dtype {self.dtype} holds no numbers")
+        self.low = self._limit(described.get("low"), -np.inf)
+        self.high = self._limit(described.get("high"), np.inf)
+        is_bounded = np.isfinite(self.low).all() and np.isfinite(self.high).all()
+        self.is_exact = self.dtype.kind != "f"
+        slack = _SLACK * (self.high - self.low) if is_bounded and not self.is_exact else 0.0
+        self._least, self._most = self.low - slack, self.high + slack
+
+    def _limit(self, given: Any, unlimited: float) -> Array:
+        """A limit for every element; None where there is none."""
+        if given is None:
+            return np.full(self.shape, unlimited)
+        numbers = np.array(given, dtype=object)
+        numbers[np.equal(numbers, None)] = unlimited
+        return np.broadcast_to(numbers.astype(np.float64), self.shape)
+
+    def read(self, value: Any) -> Array:
+        """The array that `value` stands for, of this shape and dtype and within the limits.
+
+        Raises:
+            InvalidParams: naming the key and what is wrong.
+        """
+        array = self._as_array(value)
+        if array.shape != self.shape:
+            raise self._wrong(f"has shape {list(array.shape)}, not {list(self.shape)}")
+        if not ((array >= self._least) & (array <= self._most)).all() or not np.isfinite(array).all():
+            raise self._out_of_range(array)
+        if self.is_exact and array.dtype.kind == "f" and (array != np.floor(array)).any():
+            raise self._wrong(f"has {_first(array, array != np.floor(array))}, where {self.dtype} is wanted")
+        if array.dtype.kind == "f" and not self.is_exact:
+            array = np.clip(array, self.low, self.high)
+        return array.astype(self.dtype)
+
+    def _as_array(self, value: Any) -> Array:
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise self._wrong("is no array: its rows are not of one length") from None
+        if array.dtype.kind not in "biuf":
+            raise self._wrong(f"is no array of numbers but {type(value).__name__}")
+        return array.reshape(self.shape) if array.ndim == 0 and self._size() == 1 else array
+
+    def _size(self) -> int:
+        return int(np.prod(self.shape, dtype=int))
+
+    def _out_of_range(self, array: Array) -> InvalidParams:
+        if not np.isfinite(array).all():
+            return self._wrong(f"has {_first(array, ~np.isfinite(array))}, which is no finite number")
+        outside = (array < self._least) | (array > self._most)
+        index = np.unravel_index(int(outside.argmax()), outside.shape) if outside.ndim else ()
+        limits = f"{self.low[index]:g} to {self.high[index]:g}"
+        return self._wrong(f"has {_first(array, outside)}, outside of {limits}")
+
+    def _wrong(self, what: str) -> InvalidParams:
+        return InvalidParams(f'action "{self.name}": {what}')
+
+
+def _first(array: Array, wrong: Any) -> str:
+    """The first element that is wrong, and where it is."""
+    flat = int(np.asarray(wrong).argmax())
+    place = np.unravel_index(flat, array.shape) if array.ndim else ()
+    where = f" at [{', '.join(map(str, place))}]" if place else ""
+    return f"{array.reshape(-1)[flat]}{where}"
+
+
+class ActionSpace:
+    """What a task takes: for each key a shape, a dtype and limits."""
+
+    def __init__(self, described: Mapping[str, Mapping[str, Any]]) -> None:
+        """Reads `action_space` as task_info has it.
+
+        Raises:
+            ValueError, TypeError: a description that is none, naming the key.
+        """
+        self._members: list[_Member] = [_Member(name, member) for name, member in described.items()]
+
+    def normalise(self, action: Any) -> dict[str, Array]:
+        """An array for each key, the caller's own.
+
+        Args:
+            action: arrays, lists of numbers, or, where one number is wanted, a number.
+
+        Raises:
+            InvalidParams: a key that is missing or unknown; an array of another shape, with what is no number, is not
+            finite or is out of range. The message names the key.
+        """
+        if not isinstance(action, Mapping):
+            raise InvalidParams(f"action: is {type(action).__name__}, not a map")
+        if len(action) != len(self._members) or any(member.name not in action for member in self._members):
+            raise self._other_keys(action)
+        return {member.name: member.read(action[member.name]) for member in self._members}
+
+    def _other_keys(self, action: Mapping[Any, Any]) -> InvalidParams:
+        known = [member.name for member in self._members]
+        wanted = f"the task takes {', '.join(known) or 'none'}"
+        for name in action:
+            if name not in known:
+                return InvalidParams(f'action "{name}": is not known; {wanted}')
+        missing = next(name for name in known if name not in action)
+        return InvalidParams(f'action "{missing}": is missing; {wanted}')
