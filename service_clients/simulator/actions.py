@@ -7,6 +7,7 @@ lists, and refuses one that the task does not take.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Mapping
 
 import numpy as np
@@ -27,23 +28,21 @@ class _Member:
     def __init__(self, name: str, described: Mapping[str, Any]) -> None:
         self.name = name
         self.shape = tuple(int(size) for size in described.get("shape", ()))
+        self._size = math.prod(self.shape)
         self.dtype = np.dtype(described.get("dtype", "float64"))
         if self.dtype.kind not in "biuf":
             raise ValueError(f"action_space of {name!r}: dtype {self.dtype} holds no numbers")
         self.low = self._limit(described.get("low"), -np.inf)
         self.high = self._limit(described.get("high"), np.inf)
-        is_bounded = np.isfinite(self.low).all() and np.isfinite(self.high).all()
         self.is_exact = self.dtype.kind != "f"
-        slack = _SLACK * (self.high - self.low) if is_bounded and not self.is_exact else 0.0
+        span = self.high - self.low
+        slack = np.where(np.isfinite(span) & (not self.is_exact), _SLACK * span, 0.0)
         self._least, self._most = self.low - slack, self.high + slack
 
     def _limit(self, given: Any, unlimited: float) -> Array:
         """A limit for every element; None where there is none."""
-        if given is None:
-            return np.full(self.shape, unlimited)
-        numbers = np.array(given, dtype=object)
-        numbers[np.equal(numbers, None)] = unlimited
-        return np.broadcast_to(numbers.astype(np.float64), self.shape)
+        limit = np.array(given, dtype=np.float64)  # None becomes NaN
+        return np.broadcast_to(np.where(np.isnan(limit), unlimited, limit), self.shape)
 
     def read(self, value: Any) -> Array:
         """The array that `value` stands for, of this shape and dtype and within the limits.
@@ -69,10 +68,7 @@ class _Member:
             raise self._wrong("is no array: its rows are not of one length") from None
         if array.dtype.kind not in "biuf":
             raise self._wrong(f"is no array of numbers but {type(value).__name__}")
-        return array.reshape(self.shape) if array.ndim == 0 and self._size() == 1 else array
-
-    def _size(self) -> int:
-        return int(np.prod(self.shape, dtype=int))
+        return array.reshape(self.shape) if array.size == 1 == self._size else array
 
     def _out_of_range(self, array: Array) -> InvalidParams:
         if not np.isfinite(array).all():

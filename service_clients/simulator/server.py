@@ -266,13 +266,11 @@ class _Hosted:
             _LOGGER.exception("%s: %s failed", self.name, method)
             _fail(request, InternalError(_in_words(error)))
             return
-        try:
-            error = new_error()
-            status = lib.axon_simulator_request_reply(request, tree, error)
-        finally:
-            lib.axon_value_free(tree)
+        told = new_error()
+        status = lib.axon_simulator_request_reply(request, tree, told)
+        lib.axon_value_free(tree)
         if status != lib.AXON_OK:
-            _LOGGER.warning("%s: %s: %s", self.name, method, failure(status, error))
+            _LOGGER.warning("%s: %s: %s", self.name, method, failure(status, told))
 
 
 def _fail(request: Any, error: SimulatorError) -> None:
@@ -478,7 +476,7 @@ _METHODS: dict[str, Callable[[_Session, dict[str, Any]], dict[str, Any]]] = {
     "get_info": _Session._get_info,
     "disconnect": _Session._disconnect,
 }
-_WITHOUT_SIMULATOR = ("list_simulators", "disconnect")
+_WITHOUT_SIMULATOR = ("list_simulators", "select_simulator", "disconnect")
 
 
 def _text(request: dict[str, Any], key: str) -> str:
