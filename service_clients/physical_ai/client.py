@@ -1,8 +1,8 @@
 """
 physical-ai - robot backend client
 
-Two streams of a robot backend (JSON over WebSocket): `RobotControl` sends commands and hears robot and plan statuses,
-`SensorData` hears camera feeds and IMU data.
+Two streams of a robot backend (JSON over WebSocket): `RobotControl` sends commands and hears robot and plan
+statuses, `SensorData` hears camera feeds and IMU data.
 
 Usage:
     from service_clients.physical_ai.client import SensorData
@@ -21,10 +21,11 @@ Usage:
         for sample in sensors.imu():
             print(sample.accelerometer, sample.gyroscope, sample.latency)
 
-A thread in C receives, answers pings and reconnects by itself. What nobody has taken yet waits in a buffer per channel
-(type, robot, camera or IMU); `overflow` says what happens when one is full, `message.dropped` how many were. After a
-reconnect a `Gap` says how long nothing could be received; what is no message (text that is not JSON, a picture that is
-none) comes as a `Fault` that names it. Types and fields that axon does not know are handed through, in `fields`.
+A thread in C receives, answers pings and reconnects by itself. What nobody has taken yet waits in a buffer per
+channel (type, robot, camera or IMU); `overflow` says what happens when one is full, `message.dropped` how many
+were. After a reconnect a `Gap` says how long nothing could be received; what is no message (text that is not JSON,
+a picture that is none) comes as a `Fault` that names it. Types and fields that axon does not know are handed
+through, in `fields`.
 
 Everything raised is a RuntimeError: no connection (also a ConnectionError), a deadline that passed (also a
 TimeoutError), an argument that cannot be (also a ValueError). The client stays usable after each of them.
@@ -82,12 +83,12 @@ class RobotControl(StreamClient):
             host: name or address, or a whole "ws://", "wss://", "http://" or "https://" URL; default
                 AXON_HOST_PHYSICAL_AI, the host in service.json, "127.0.0.1".
             port: default that of the URL, or 8200.
-            overflow: what happens to a message whose channel has no room: "drop oldest", "latest" (room for one), or
-                "block" (nothing more is received until there is room; somebody must take the messages then).
+            overflow: what happens to a message whose channel has no room: "drop oldest", "latest" (room for
+                one), or "block" (nothing more is received until there is room; somebody must take the messages).
             depth: messages that a channel has room for; default 64.
             connect_timeout: seconds; default 10.
-            options: more of them: send_timeout (default 5), retry_min, retry_max, max_latency, max_message_bytes,
-                max_buffer_bytes, reconnect=False, authorization, ca_file.
+            options: more of them: send_timeout (default 5), retry_min, retry_max, max_latency,
+                max_message_bytes, max_buffer_bytes, reconnect=False, authorization, ca_file.
 
         Raises:
             RuntimeError: see the module's docstring.
@@ -119,8 +120,8 @@ class RobotControl(StreamClient):
             command_id: goes along, for backends that take one over into action_plan_status.
 
         Raises:
-            AxonConnectionError: there is no connection at the moment; AxonTimeout: it could not be sent in time;
-            AxonValueError: a command that does not travel, naming the field.
+            AxonConnectionError: there is no connection at the moment; AxonTimeout: it could not be sent in
+            time; AxonValueError: a command that does not travel, naming the field.
         """
         self._stream.send_control(robot_id, command_type, payload, command_id)
 
@@ -160,10 +161,10 @@ class SensorData(StreamClient):
         """Connects, waiting for a backend that is not up yet.
 
         Args:
-            host, port, overflow, depth, connect_timeout, options: as for RobotControl. "latest" is for controllers that
-                want the newest frame and no other.
-            images: "bytes": frames hold the picture file, and array() decodes it when asked; "array": it is decoded as
-                it is received, into `pixels`, and one that cannot be decoded is a Fault.
+            host, port, overflow, depth, connect_timeout, options: as for RobotControl. "latest" is for
+                controllers that want the newest frame and no other.
+            images: "bytes": frames hold the picture file, and array() decodes it when asked; "array": it is
+                decoded as it is received, into `pixels`, and one that cannot be decoded is a Fault.
 
         Raises:
             RuntimeError: see the module's docstring.
@@ -201,7 +202,7 @@ class SensorData(StreamClient):
     def frames(
         self, camera_id: str | None = None, timeout: float | None = None, *, robot_id: str | None = None
     ) -> Iterator[CameraFrame]:
-        """Camera frames as they come; other messages stay where they are. Pictures that are none are passed over.
+        """Camera frames as they come; other messages stay where they are. Pictures that are none are left out.
 
         Arguments and errors are those of get_frame(), `timeout` being for each frame.
         """
@@ -211,7 +212,7 @@ class SensorData(StreamClient):
     def imu(
         self, imu_id: str | None = None, timeout: float | None = None, *, robot_id: str | None = None
     ) -> Iterator[ImuSample]:
-        """IMU samples as they come; other messages stay where they are. Samples that cannot be read are passed over.
+        """IMU samples as they come; other messages stay where they are. Samples that are none are left out.
 
         Arguments and errors are those of frames().
         """
