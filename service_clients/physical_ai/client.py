@@ -23,9 +23,9 @@ Usage:
 
 A thread in C receives, answers pings and reconnects by itself. What nobody has taken yet waits in a buffer per
 channel (type, robot, camera or IMU); `overflow` says what happens when one is full, `message.dropped` how many
-were. After a reconnect a `Gap` says how long nothing could be received; what is no message (text that is not JSON,
-a picture that is none) comes as a `Fault` that names it. Types and fields that axon does not know are handed
-through, in `fields`.
+were dropped. After a reconnect a `Gap` says how long nothing could be received; what is no message (text that
+is not JSON, a picture that is none) comes as a `Fault` that names it. Types and fields that axon does not know
+are handed through, in `fields`.
 
 Everything raised is a RuntimeError: no connection (also a ConnectionError), a deadline that passed (also a
 TimeoutError), an argument that cannot be (also a ValueError). The client stays usable after each of them.
@@ -84,7 +84,7 @@ class RobotControl(StreamClient):
                 AXON_HOST_PHYSICAL_AI, the host in service.json, "127.0.0.1".
             port: default that of the URL, or 8200.
             overflow: what happens to a message whose channel has no room: "drop oldest", "latest" (room for
-                one), or "block" (nothing more is received until there is room; somebody must take the messages).
+                one), or "block" (nothing more is received until there is room: somebody must take them).
             depth: messages that a channel has room for; default 64.
             connect_timeout: seconds; default 10.
             options: more of them: send_timeout (default 5), retry_min, retry_max, max_latency,
