@@ -9,6 +9,8 @@
  *     axon_server_serve(server, infer, my_policy, &err);    // until axon_server_stop()
  *     axon_server_close(server);
  *
+ * Guests   Who connects has 10 s and 16 KiB for an HTTP request; 256 connections at a time may be about it, and
+ *          when there are more, or descriptors run out, the oldest goes. docs/server.md says what HTTP answers.
  * Order    Each client's requests are handed out in the order in which they came, the next one when the last is
  *          answered; several clients take turns.
  * Errors   See axon/error.h.
@@ -28,27 +30,25 @@ typedef struct axon_request axon_request;
 
 /** As axon_policy_options: zero means the default in every field. */
 typedef struct axon_server_options {
-    size_t size;         /**< sizeof(axon_server_options); 0 is AXON_EINVAL */
-    const char *host;    /**< address or name to listen on; default "127.0.0.1", this machine alone;
+    size_t size;              /**< sizeof(axon_server_options); 0 is AXON_EINVAL */
+    const char *host;         /**< address or name to listen on; default "127.0.0.1", this machine alone;
                                        "0.0.0.0" for every network */
-    int32_t port;        /**< default 8000; AXON_ANY_PORT: one that is free */
-    const char *api_key; /**< clients must send "Authorization: Api-Key <api_key>", else HTTP 401;
+    int32_t port;             /**< default 8000; AXON_ANY_PORT: one that is free */
+    const char *api_key;      /**< clients must send "Authorization: Api-Key <api_key>", else HTTP 401;
                                        compared in constant time; default none is needed */
-    axon_dialect
-        dialect; /**< how replies look: as the request did (AXON_DIALECT_AUTO, the default), or always
-                                       as AXON_OPENPI's or AXON_WEBPOLICY's. Requests of both are understood */
+    axon_dialect dialect;     /**< how replies look: as their requests (AXON_DIALECT_AUTO, the default), or
+                                       always as AXON_OPENPI's or AXON_WEBPOLICY's; requests of both are
+                                       understood in any case */
     uint32_t max_connections; /**< more are refused with HTTP 503; default 256 */
-    uint64_t
-        max_message_bytes; /**< a longer request ends its connection with close code 1009; default 64 MiB */
-    uint64_t
-        max_memory_bytes; /**< of all messages on their way in or out together; when it is reached, reading
-                                       stops until something was answered; default 1 GiB */
-    uint32_t ping_interval_ms; /**< pause between pings to a silent client; default 20 000 */
-    uint32_t
-        dead_after_ms; /**< a client whose machine acknowledges nothing for so long is gone; default 60 000 */
-    uint32_t
-        stop_timeout_ms; /**< how long axon_server_stop() gives requests that are under way, and clients to
-                                       say goodbye; default 5 000 */
+    uint64_t max_message_bytes; /**< a longer request ends its connection with close code 1009; default
+                                       64 MiB */
+    uint64_t max_memory_bytes;  /**< of all messages on their way in or out together; when it is reached,
+                                       reading stops until something was answered; default 1 GiB */
+    uint32_t ping_interval_ms;  /**< pause between pings to a silent client; default 20 000 */
+    uint32_t dead_after_ms;     /**< a client is gone when its machine acknowledges nothing for so long, or
+                                       it stops in the middle of a message; default 60 000 */
+    uint32_t stop_timeout_ms;   /**< how long axon_server_close() waits for requests that are under way,
+                                       and for clients to say goodbye; default 5 000 */
 } axon_server_options;
 
 #define AXON_ANY_PORT (-1)
@@ -105,7 +105,7 @@ AXON_API axon_status axon_server_serve(axon_server *server, axon_policy_function
 typedef struct axon_server_stats {
     uint64_t connections; /**< now */
     uint64_t accepted;    /**< connections since the beginning */
-    uint64_t refused;     /**< of too many, without the key, or that were no WebSocket clients */
+    uint64_t refused;     /**< of too many, without the key, silent, or that were no WebSocket clients */
     uint64_t requests;    /**< handed out */
     uint64_t failed;      /**< answered with an error, those that could not be read included */
     uint64_t abandoned;   /**< whose client was gone before the answer */
