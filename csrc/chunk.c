@@ -66,7 +66,8 @@ static void note_times(axon_chunk_engine *engine, const axi_job *job, axi_time t
 
 /* ---- asking the policy --------------------------------------------------------------------- */
 
-/* Chunks that the controller is done with. The last one is looked at again, for what was left of it. */
+/* Chunks that the controller is done with. The last one is looked at again, for what was left of it; the news of a
+ * failure are used again, so that telling takes no memory. */
 static void free_retired(axon_chunk_engine *engine)
 {
     axi_chunk *chunk = atomic_exchange_explicit(&engine->retired, NULL, memory_order_acquire);
@@ -74,7 +75,7 @@ static void free_retired(axon_chunk_engine *engine)
         axi_chunk *next = chunk->next;
         if (chunk == engine->last)
             axi_chunk_retire(engine, chunk);
-        else
+        else if (chunk != engine->news)
             free(chunk);
         chunk = next;
     }
@@ -188,11 +189,11 @@ static axon_status settle_reset(axon_chunk_engine *engine, axon_error *err)
 static axon_status try_job(axon_chunk_engine *engine, const axi_job *job, axi_chunk **chunk,
                            axon_error *err)
 {
+    free_retired(engine);
     axon_status status = settle_reset(engine, err);
     if (status != AXON_OK || is_void(engine, job)) return status;
     engine->in_call = true;
     pthread_mutex_unlock(&engine->lock);
-    free_retired(engine);
     axi_time begin = axi_now();
     status = infer(engine, job, chunk, err);
     axi_time took = axi_now() - begin;
@@ -238,8 +239,8 @@ static void finish_job(axon_chunk_engine *engine, const axi_job *job, axi_chunk 
         return;
     }
     if (!chunk && engine->options.on_error == AXON_CHUNK_REPORT) {
-        chunk = calloc(1, sizeof *chunk);
-        if (chunk) chunk->failure = *failure;
+        chunk = engine->news;
+        chunk->failure = *failure;
     }
     if (chunk) deliver(engine, chunk, job);
     atomic_store(&engine->is_busy, engine->pending.data != NULL);
@@ -684,7 +685,8 @@ static axon_status open_engine(axon_chunk_engine **engine, axon_policy *policy,
     made->policy = policy;
     made->function = function;
     made->user = user;
-    axon_status status = configure(made, opts, err);
+    made->news = calloc(1, sizeof *made->news);
+    axon_status status = made->news ? configure(made, opts, err) : axi_no_memory(err, sizeof *made->news);
     if (status == AXON_OK) status = start(made, err);
     if (status == AXON_OK)
         *engine = made;
@@ -713,9 +715,11 @@ static void free_engine(axon_chunk_engine *engine)
     for (size_t i = 0; i < player->count; i++)
         free(player->playing[i]);
     free(player->queued);
-    free(atomic_load(&engine->ready));
+    axi_chunk *ready = atomic_load(&engine->ready);
+    if (ready) axi_chunk_retire(engine, ready);
     engine->last = NULL;
     free_retired(engine);
+    free(engine->news);
     axon_free(engine->pending.data);
     axon_free(engine->payload);
     axi_chunk_free_layout(engine->layout);

@@ -125,6 +125,7 @@ struct axon_chunk_engine {
 
     /* the worker's own */
     axi_chunk *last; /* that was published; kept until the next one is */
+    axi_chunk *news; /* of failures */
     uint64_t number;
 };
 
