@@ -34,6 +34,7 @@ TOOLS   := $(patsubst csrc/tools/%.c,$(BUILD)/bin/%,$(wildcard csrc/tools/*.c))
 TESTS   := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCHED := $(addprefix $(BUILD)/bench/,sink http_sink floor axon_client chunk_next)
+EXAMPLES := $(patsubst examples/c/%.c,$(BUILD)/examples/%,$(wildcard examples/c/*.c))
 ECHOES  := $(patsubst tests/autobahn/%.c,$(BUILD)/autobahn/%,$(wildcard tests/autobahn/*.c))
 
 # The binding lies beside its Python sources; a sanitised one in $(BUILD), with links to them around it.
@@ -44,7 +45,7 @@ SANITISED = PYTHONPATH=$(CURDIR)/$(BUILD)/python ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$(foreach l,libasan libstdc++,$(shell $(CC) -print-file-name=$(l).so))"
 LINTED  := $(wildcard service_clients tools tests benchmarks setup.py)
 
-.PHONY: lib demo test test-c test-python native bench autobahn echoes fuzz fuzzers generate check lint-catalog compiled wheel install clean help FORCE
+.PHONY: lib demo test test-c test-python native bench autobahn echoes examples fuzz fuzzers generate check lint-catalog compiled wheel install clean help FORCE
 .DELETE_ON_ERROR:
 
 lib: $(BUILD)/libaxon.a $(BUILD)/libaxon.so $(BUILD)/axon.pc $(TOOLS) ## the C library, static and shared, and the axon command
@@ -69,13 +70,14 @@ $(TESTS):   $(BUILD)/tests/%: tests/c/%.c
 $(FUZZERS): $(BUILD)/fuzz/%:  tests/fuzz/%.c
 $(BENCHED): $(BUILD)/bench/%: benchmarks/%.c
 $(ECHOES):  $(BUILD)/autobahn/%: tests/autobahn/%.c
+$(EXAMPLES): $(BUILD)/examples/%: examples/c/%.c
 $(TESTS):   private LIBS += -lcmocka
 $(FUZZERS): private LIBS += -fsanitize=fuzzer
 $(BUILD)/bench/floor $(BUILD)/bench/axon_client: benchmarks/contender.c
 $(BUILD)/bench/sink $(BUILD)/bench/http_sink: benchmarks/sinks.c
 # In these, allocations fail on purpose: tests/c/failing_malloc.h.
 $(filter %_memory,$(TESTS)): private LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
-$(TOOLS) $(TESTS) $(FUZZERS) $(BENCHED) $(ECHOES): $(BUILD)/libaxon.a
+$(TOOLS) $(TESTS) $(FUZZERS) $(BENCHED) $(ECHOES) $(EXAMPLES): $(BUILD)/libaxon.a
 	@mkdir -p $(@D) && echo '  $@'
 	$(Q)$(COMPILE) -Itests $(LDFLAGS) -o $@ $(firstword $(filter %.c,$^)) $(filter benchmarks/contender.c benchmarks/sinks.c,$^) $< $(LIBS)
 
@@ -100,7 +102,7 @@ test-c: $(TESTS) ## the C tests alone; each leaves its full output beside it, in
 		if timeout 300 $$t >$$t.log 2>&1 && ! grep SKIPPED $$t.log; then grep PASSED $$t.log; else cat $$t.log; failed=1; fi; \
 	done; test -z "$$failed"
 
-test-python: lib native
+test-python: lib native examples
 	@BUILD=$(BUILD) $(if $(SAN),$(SANITISED)) .venv/bin/pytest -q \
 		$(if $(SAN),--ignore=tests/python/test_checks.py --ignore=tests/python/test_install.py --ignore=tests/python/test_bench.py --ignore=tests/python/test_server_docs.py)
 
@@ -124,6 +126,8 @@ autobahn: ## the Autobahn test suite against our WebSocket code; it needs a Pyth
 	@$(PY) tests/autobahn/run.py $(BUILD)
 
 echoes: $(ECHOES)
+
+examples: $(EXAMPLES) ## the programs in examples/c, under build/c/examples
 
 fuzz: ## hostile bytes for the decoders, FUZZ_SECONDS=20 each
 	@tools/setup.sh develop
@@ -152,7 +156,7 @@ check: ## what must hold of every source file, with warnings as errors
 lint-catalog: ## what is wrong with a catalog: FILE=catalog.json, OPTIONS='--online --clients DIR'
 	@$(or $(PYTHON),python3) tools/lint_catalog.py $(or $(FILE),catalog.json) $(OPTIONS)
 
-compiled: lib $(TESTS) $(BENCHED) $(ECHOES)
+compiled: lib $(TESTS) $(BENCHED) $(ECHOES) examples
 
 wheel: ## dist/axon-*.whl, for every Python from 3.8 on
 	@tools/setup.sh build
@@ -174,4 +178,4 @@ clean: ## removes what was built; the virtual environments stay
 help: ## prints this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-10s %s\n' "$$name" "$$text"; done
 
--include $(OBJECTS:=.d) $(TOOLS:=.d) $(TESTS:=.d) $(FUZZERS:=.d) $(BENCHED:=.d) $(ECHOES:=.d)
+-include $(OBJECTS:=.d) $(TOOLS:=.d) $(TESTS:=.d) $(FUZZERS:=.d) $(BENCHED:=.d) $(ECHOES:=.d) $(EXAMPLES:=.d)
