@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Iterable, NamedTuple, Sequence, TypeVar
 from service_clients._axon._ffi import check, failure, ffi, lib, new_error, raise_pending
 from service_clients._axon.base_policy import act_of
 from service_clients._axon.errors import AxonTypeError, AxonValueError
-from service_clients._axon.options import fill, milliseconds, strings
-from service_clients._axon.policy import Policy, _one_of, _words
+from service_clients._axon.options import fill, milliseconds, one_of, strings
+from service_clients._axon.policy import Policy, _words
 from service_clients._axon.policy_client import PolicyClient
 from service_clients._axon.values import array_of, read, write
 
@@ -225,9 +225,9 @@ class Chunks:
         """
         options, keep = fill(
             "axon_chunk_options",
-            mode=_one_of(_MODES, mode, "mode"),
-            on_empty=_one_of(_EMPTY, on_empty, "on_empty"),
-            on_error=_one_of(_ON_ERROR, on_error, "on_error"),
+            mode=one_of(_MODES, mode, "mode"),
+            on_empty=one_of(_EMPTY, on_empty, "on_empty"),
+            on_error=one_of(_ON_ERROR, on_error, "on_error"),
             action_horizon=_at_least_one(action_horizon, "action_horizon"),
             prefetch_steps=_at_least_one(prefetch_steps, "prefetch_steps"),
             action_hz=_rate(action_hz, "action_hz"),
@@ -540,7 +540,7 @@ def _kinds(dimensions: Sequence[str]) -> list[int]:
     if isinstance(dimensions, (str, bytes)) or not hasattr(dimensions, "__iter__"):
         raise AxonTypeError(f"dimensions is {dimensions!r:.80}, not a list of str")
     return [
-        sum(_one_of(_DIMENSIONS, word, f"dimensions[{index}]") for word in _words_of(kind, index))
+        sum(one_of(_DIMENSIONS, word, f"dimensions[{index}]") for word in _words_of(kind, index))
         for index, kind in enumerate(dimensions)
     ]
 
