@@ -33,7 +33,7 @@ OBJECTS := $(patsubst csrc/%.c,$(BUILD)/%.o,$(wildcard csrc/*.c csrc/services/*.
 TOOLS   := $(patsubst csrc/tools/%.c,$(BUILD)/bin/%,$(wildcard csrc/tools/*.c))
 TESTS   := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-BENCHED := $(addprefix $(BUILD)/bench/,sink http_sink floor axon_client chunk_next)
+BENCHED := $(addprefix $(BUILD)/bench/,sink http_sink floor axon_client chunk_next ticks)
 EXAMPLES := $(patsubst examples/c/%.c,$(BUILD)/examples/%,$(wildcard examples/c/*.c))
 ECHOES  := $(patsubst tests/autobahn/%.c,$(BUILD)/autobahn/%,$(wildcard tests/autobahn/*.c))
 
@@ -115,7 +115,7 @@ $(NATIVE): $(BUILD)/libaxon.a $(wildcard setup.py service_clients/_axon/*.py inc
 	@$(if $(SAN),ln -sf $(CURDIR)/service_clients/_axon/*.py $(@D))
 	@touch $@
 
-bench: ## axon beside its peers, in one run: BENCH=policy, server, http, pictures
+bench: ## axon beside its peers, in one run: BENCH=policy, server, http, pictures, control
 	@tools/setup.sh develop
 	@$(MAKE) native
 	@$(PY) -m benchmarks.$(BENCH)

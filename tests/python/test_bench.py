@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator
 
+import numpy as np
 import pytest
 from support import CHECKOUT
 
-from benchmarks import harness, http, policy, server
+from benchmarks import control, control_path, harness, http, policy, server
 from benchmarks.http_contender import detect_payload
 
 
@@ -210,3 +211,83 @@ def test_a_wrong_answer_fails_the_run_by_name(exchange: Any) -> None:
     liar: Any = Liar()
     with pytest.raises(harness.BenchError, match="jpeg-bytes: somebody: wrong answer"):
         http.check(http.CASES[0], exchange, liar, "0", [liar])
+
+
+# ---- control ---------------------------------------------------------------------------------
+
+
+def test_control_quick_run_scores_every_mode_and_draws_it(tmp_path: Path) -> None:
+    done = run("control", "--quick", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+    told = json.loads((tmp_path / "control.json").read_text())
+    modes = ["openpi", "blocking", "prefetch", "aligned", "ensemble"]
+    assert [(entry["latency"], entry["mode"]) for entry in told["modes"]] == [
+        (latency, mode) for latency in ("80 ± 30 ms", "300 ms") for mode in [*modes, "ideal"]
+    ]
+    assert list(told["jitter_p99_ms"]) == modes
+    assert all(list(found) == ["50 Hz", "200 Hz", "1000 Hz"] for found in told["jitter_p99_ms"].values())
+    assert [entry["hz"] for entry in told["wake_up_us"]] == [50, 200, 1000]
+    assert told["next_action_ns"]["python"] > 0
+    assert {"aligned", "ensemble"} < set(told["next_action_ns"]["c"])
+    assert len(told["targets"]) == 5
+    assert (tmp_path / "control.png").read_bytes().startswith(b"\x89PNG")
+
+
+def trace_of(times: Any, **changes: Any) -> control.Trace:
+    """The path itself, given at `times`."""
+    given = {
+        "times": times,
+        "commands": control_path.path(times),
+        "chunks": np.zeros(len(times), int),
+        "fresh": np.ones(len(times), bool),
+        "waits": np.zeros(len(times)),
+        **changes,
+    }
+    return control.Trace(**given)
+
+
+def test_a_loop_that_waited_for_its_policy_is_starved_for_that_long() -> None:
+    ticks = np.arange(0, 4, 0.02)
+    stood = np.concatenate([ticks[:100], ticks[100:] + 0.1])
+    waits = (np.arange(200) == 100) * 0.1
+    score = control.score(trace_of(stood, chunks=np.repeat([1, 2], 100), waits=waits))
+    assert (score.ticks, score.chunks, score.stalled) == (205, 2, 0)
+    assert score.starved_percent == pytest.approx(100 * 5 / 205)
+    assert score.idle_ms == pytest.approx(50)
+
+
+def test_a_loop_that_stood_still_for_another_reason_is_not() -> None:
+    ticks = np.arange(0, 4, 0.02)
+    score = control.score(trace_of(np.concatenate([ticks[:100], ticks[100:] + 0.1])))
+    assert (score.ticks, score.starved_percent, score.idle_ms, score.stalled) == (205, 0, 0, 5)
+
+
+def test_an_action_that_is_not_new_is_a_starved_tick() -> None:
+    ticks = np.arange(0, 4, 0.02)
+    score = control.score(trace_of(ticks, fresh=np.arange(200) % 20 != 10))
+    assert score.starved_percent == pytest.approx(5)
+
+
+def test_the_arm_follows_the_path_and_a_late_one_does_worse() -> None:
+    ticks = np.arange(0, 10, 0.02)
+    on_time = control.score(trace_of(ticks))
+    late = control.score(trace_of(ticks, commands=control_path.path(ticks - 0.1)))
+    assert on_time.starved_percent == on_time.idle_ms == 0
+    assert 0 < on_time.error_mrad < 40 < 2 * on_time.error_mrad < late.error_mrad
+
+
+def test_a_jump_where_a_chunk_begins_is_a_jerk() -> None:
+    ticks = np.arange(0, 4, 0.02)
+    chunks = np.repeat([1, 2], 100)
+    smooth = control.score(trace_of(ticks, chunks=chunks))
+    jumps = control.score(
+        trace_of(ticks, chunks=chunks, commands=control_path.path(ticks) + chunks[:, None] * 0.1)
+    )
+    assert smooth.jerk < 100 < 1000 < jumps.jerk
+    assert smooth.chunks == jumps.chunks == 2
+
+
+def test_jitter_is_what_the_time_between_commands_is_off_the_period() -> None:
+    ticks = np.arange(200) / 50 + np.arange(200) % 2 * 0.003
+    assert control.jitter_ms(trace_of(ticks), 50) == pytest.approx(3)
