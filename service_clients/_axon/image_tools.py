@@ -1,130 +1,142 @@
-"""Pictures made ready for a policy: openpi_client's image_tools, bit for bit, and without Pillow."""
+"""Pictures made ready for a policy: openpi_client's image_tools, bit for bit, in C and without Pillow."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+import operator
+from typing import Any, Callable
 
 import numpy as np
 
-__all__ = ["BILINEAR", "convert_to_uint8", "resize_with_pad"]
+from service_clients._axon._ffi import check, ffi, lib, new_error
+from service_clients._axon.errors import AxonTypeError, AxonValueError
+from service_clients._axon.options import fill
+from service_clients._axon.values import describe
+
+__all__ = ["BILINEAR", "convert_to_uint8", "resize", "resize_with_pad"]
 
 BILINEAR = 2  # PIL.Image.BILINEAR
-_BITS = 22  # of a weight behind the point: an 8-bit sample times a weight, and sums of them, fit 32 bits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
+_FILTERS = {
+    "nearest": lib.AXON_FILTER_NEAREST,
+    "lanczos": lib.AXON_FILTER_LANCZOS,
+    "bilinear": lib.AXON_FILTER_BILINEAR,
+    "bicubic": lib.AXON_FILTER_BICUBIC,
+    "box": lib.AXON_FILTER_BOX,
+    "hamming": lib.AXON_FILTER_HAMMING,
+    "mks2013": lib.AXON_FILTER_MKS2013,
+    "mks2021": lib.AXON_FILTER_MKS2021,
+}
+_PILLOWS = tuple(_FILTERS)  # in the order of PIL.Image.Resampling's numbers
+_LAYOUTS = {"hwc": lib.AXON_LAYOUT_HWC, "chw": lib.AXON_LAYOUT_CHW, "hw": lib.AXON_LAYOUT_HW}
+_MAX_PIXELS = 1 << 28  # as in axon/resize.h
+_BYTES = ffi.typeof("uint8_t[]")
+
 
 def convert_to_uint8(img: Array) -> Array:
-    """A float picture, 0 to 1, as uint8, 0 to 255; a picture of any other dtype as it is."""
-    if np.issubdtype(img.dtype, np.floating):
-        return (255 * img).astype(np.uint8)
-    return img
-
-
-def resize_with_pad(images: Array, height: int, width: int, method: int = BILINEAR) -> Array:
-    """Resizes pictures as far as they fit, and centres them on black.
+    """A float picture, 0 to 1, as uint8, 0 to 255; a picture of any other dtype as it is.
 
     Args:
-        images: uint8 (..., height, width, channels), RGB or grey; other numbers of channels need Pillow.
-        height: of the result, pixels.
-        width: likewise.
-        method: one of PIL.Image's; any but BILINEAR needs Pillow.
+        img: any shape and strides.
 
     Returns:
-        uint8 (..., height, width, channels), the bits that Pillow gives; `images` itself when it is of that size.
-
-    Raises:
-        ValueError: not (..., height, width, channels), or a side would become 0 pixels long.
-        TypeError: not uint8.
-        ImportError: Pillow is needed and not there.
+        uint8 of the same shape, C order: `(255 * img).astype(numpy.uint8)`, which drops what is behind the point.
+        Outside of 0 to 1 values wrap around (256 is 0, -1 is 255), as they do in the original on x86-64; NaN and
+        what no int32 can hold give 0. There is no warning.
     """
-    if images.ndim < 3:
-        raise ValueError(f"images is of shape {images.shape}, not (..., height, width, channels)")
-    old_height, old_width, channels = images.shape[-3:]
-    if (old_height, old_width) == (height, width):
-        return images
-    if images.dtype != np.uint8:
-        raise TypeError(f"images is {images.dtype}, not uint8; see convert_to_uint8()")
-    if min(old_height, old_width, height, width) < 1:
-        raise ValueError(f"pictures of {old_height}x{old_width} cannot become {height}x{width}")
-    ratio = max(old_width / width, old_height / height)
-    new_height, new_width = int(old_height / ratio), int(old_width / ratio)
-    if new_height < 1 or new_width < 1:
-        raise ValueError(
-            f"{old_height}x{old_width} fits {height}x{width} as {new_height}x{new_width} pixels only"
-        )
-    result = np.zeros((*images.shape[:-3], height, width, channels), np.uint8)
-    top, left = max(0, int((height - new_height) / 2)), max(0, int((width - new_width) / 2))
-    middle = result[..., top : top + new_height, left : left + new_width, :]
-    resize = _resize if method == BILINEAR and channels in (1, 3) else _resize_by_pillow
-    for index in np.ndindex(images.shape[:-3]):
-        middle[index] = resize(images[index], new_height, new_width, method)
+    if not np.issubdtype(img.dtype, np.floating):
+        return img
+    if img.dtype.itemsize > 8:
+        return (255 * img).astype(np.uint8)  # long double
+    result, error, keep = np.empty(img.shape, np.uint8), new_error(), []  # type: ignore[var-annotated]
+    pixels = describe(np.asarray(img), keep)
+    check(lib.axon_convert_to_uint8(pixels, _memory(result), result.nbytes, error), error)
     return result
 
 
-def _resize(image: Array, height: int, width: int, _method: int) -> Array:
-    """Pillow's bilinear resizing: one direction after the other, each rounded to 8 bits.
+def resize_with_pad(
+    images: Array, height: int, width: int, method: Any = BILINEAR, *, layout: str = "hwc"
+) -> Array:
+    """Resizes pictures as far as they fit, and centres them on black.
 
-    Pillow 13 begins with the height when that loses more than twice as many pixels as the width; Pillow before
-    it always began with the width, which differs in the last bit here and there.
+    Args:
+        images: (..., height, width, channels): uint8, or floats; 1 to 4 channels, the last of 2 or 4 being alpha;
+            any strides.
+        height: of the result, pixels.
+        width: likewise.
+        method: one of PIL.Image's (or of PIL.Image.Resampling, or its number), or a name: "nearest", "box",
+            "bilinear", "hamming", "bicubic", "lanczos", "mks2013", "mks2021".
+        layout: "hwc"; "chw" for (..., channels, height, width), "hw" for (..., height, width).
+
+    Returns:
+        uint8, or float32, in the same layout, C order: the bits that Pillow 13 gives, for floats those of its mode
+        F for each channel. `images` itself when it is of that size.
+
+    Raises:
+        ValueError: a shape, size, method or layout that cannot be, or a side would become 0 pixels long.
+        TypeError: neither uint8 nor floats.
     """
-    lost_height, lost_width = image.shape[0] - height, image.shape[1] - width
-    if lost_height > max(0, 2 * lost_width):
-        return _resize_width(_resample(image, height), width)
-    return _resample(_resize_width(image, width), height)
+    if images.shape[_height_and_width(layout)] == (height, width):
+        return images
+    return _call(lib.axon_resize_with_pad, images, height, width, method, layout)
 
 
-def _resize_width(image: Array, width: int) -> Array:
-    return _resample(image.transpose(1, 0, 2), width).transpose(1, 0, 2)
+def resize(images: Array, height: int, width: int, method: Any = BILINEAR, *, layout: str = "hwc") -> Array:
+    """Resizes pictures to `height` x `width`, whatever that does to their shape: else as `resize_with_pad`.
 
-
-def _resample(image: Array, size: int) -> Array:
-    """Makes the first dimension `size` long."""
-    if size == image.shape[0]:
-        return image
-    taps = _taps(image.shape[0], size)
-    result = np.full((size, *image.shape[1:]), 1 << (_BITS - 1), np.int32)  # one half, so that >> rounds
-    for at, weights in taps:
-        result += image[at] * weights[:, None, None]
-    return (result >> _BITS).astype(np.uint8)  # weights are never negative, so neither below 0 nor above 255
-
-
-@lru_cache(maxsize=64)
-def _taps(old: int, new: int) -> tuple[tuple[Array, Array], ...]:
-    """What the new samples are weighted sums of: for each tap, indices into the old ones, and weights, int32.
-
-    The weights are those of a triangle, as wide as two new samples when there are fewer new ones than old, as two
-    old ones else, around the new sample's centre, cut off at the edges, and made to sum up to 1.
+    Returns:
+        A new array, also when nothing changes.
     """
-    scale = old / new
-    reach = max(scale, 1.0)
-    taps = 2 * int(np.ceil(reach)) + 1
-    centre = (np.arange(new) + 0.5) * scale
-    first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
-    end = np.minimum((centre + reach + 0.5).astype(np.int64), old)
-    at = first[:, None] + np.arange(taps)
-    triangle = np.maximum(1.0 - np.abs((at - centre[:, None] + 0.5) * (1.0 / reach)), 0.0)
-    weights = np.where(at < end[:, None], triangle, 0.0)
-    total = np.zeros(new)
-    for tap in range(taps):  # in this order: the last bit of a sum depends on it
-        total += weights[:, tap]
-    weights /= np.where(total == 0, 1, total)[:, None]
-    fixed = (0.5 + weights * (1 << _BITS)).astype(np.int32)
-    at = np.minimum(at, old - 1)
-    return tuple((at[:, tap], fixed[:, tap]) for tap in range(taps) if fixed[:, tap].any())
+    return _call(lib.axon_resize, images, height, width, method, layout)
 
 
-def _resize_by_pillow(image: Array, height: int, width: int, method: int) -> Array:
+def _call(
+    function: Callable[..., int], images: Array, height: int, width: int, method: Any, layout: str
+) -> Array:
+    kind = images.dtype.kind
+    if images.dtype != np.uint8 and (kind != "f" or images.dtype.itemsize > 8):
+        raise AxonTypeError(f"resize: images are {images.dtype}; only uint8 and floats can be resized")
+    height, width = _side(height, "height"), _side(width, "width")
+    shape = list(images.shape)
+    shape[_height_and_width(layout)] = [height, width]
+    if height * width > _MAX_PIXELS:
+        shape = [0]  # C says why
+    result = np.empty(shape, np.float32 if kind == "f" else np.uint8)
+    options, _ = fill("axon_resize_options", filter=_filter(method), layout=_LAYOUTS[layout])
+    error, keep = new_error(), []  # type: ignore[var-annotated]
+    pictures = describe(np.asarray(images), keep)
+    check(function(pictures, height, width, options, _memory(result), result.nbytes, error), error)
+    return result
+
+
+def _height_and_width(layout: str) -> slice:
+    """Where a layout has them in an array's shape."""
+    if layout not in _LAYOUTS:
+        raise AxonValueError(f"layout is {layout!r:.80}, not one of {', '.join(_LAYOUTS)}")
+    return slice(-3, -1) if layout == "hwc" else slice(-2, None)
+
+
+def _side(pixels: int, name: str) -> int:
     try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            f"only bilinear resizing of RGB and grey pictures goes without Pillow (pip install pillow): {error}"
-        ) from error
-    grey = image.shape[2] == 1
-    picture = Image.fromarray(image[..., 0] if grey else image)
-    resized = np.asarray(picture.resize((width, height), resample=Image.Resampling(method)))
-    return resized[..., None] if grey else resized
+        number = operator.index(pixels)
+    except TypeError:
+        raise AxonTypeError(f"resize: {name} is {pixels!r:.80}, not an int") from None
+    if not 1 <= number <= _MAX_PIXELS:
+        raise AxonValueError(f"resize: {name} is {number}, not 1 to {_MAX_PIXELS}")
+    return number
+
+
+def _filter(method: Any) -> int:
+    try:
+        name = method.lower() if isinstance(method, str) else _PILLOWS[operator.index(method)]
+        return _FILTERS[name]  # type: ignore[no-any-return]
+    except (KeyError, IndexError, TypeError):
+        known = ", ".join(f'"{name}" ({number})' for number, name in enumerate(_PILLOWS))
+        raise AxonValueError(f"resize: method is {method!r:.80}, not one of {known}") from None
+
+
+def _memory(result: Array) -> Any:
+    return ffi.from_buffer(_BYTES, result, require_writable=True)
