@@ -1,6 +1,6 @@
 /* See resize_passes.h.
  *
- * There is one kernel for uint8: a row as the weighted sum of rows, in 32-bit integers. For widths, 16 rows are
+ * There is one kernel for uint8: rows as weighted sums of rows, in 32-bit integers. For widths, 16 rows are
  * turned into columns of 16 bytes, which makes a pixel's column a short row, and turned back at the end. So every
  * lane is used whatever the number of channels is, and turning costs less than it saves. */
 #include "resize_passes.h"
@@ -14,93 +14,148 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-typedef uint8_t bytes8 __attribute__((vector_size(8)));
+/* ---- rows as weighted sums of rows ---------------------------------------------------------- */
+
+/* Makes new rows `begin` to `end` of `length` bytes. `in` is the first of the old rows that `begin` is made of. */
+typedef void kernel(uint8_t *out, const uint8_t *in, ptrdiff_t stride, size_t length,
+                    const axi_weights *weights, uint32_t begin, uint32_t end);
+
+#define HALF (1 << (AXI_WEIGHT_BITS - 1)) /* so that the shift rounds */
+
+/* Unsigned, so that a sum which passes 31 bits on its way wraps around and comes back. Weights may be negative:
+ * what is below 0 or above 255 is cut. */
+INLINE void weigh_bytes(uint8_t *out, const uint8_t *in, ptrdiff_t stride, size_t length,
+                        const int32_t *weights, uint32_t count)
+{
+    enum { TOGETHER = 16 };
+    uint32_t sums[TOGETHER];
+    for (size_t i = 0; i < TOGETHER; i++)
+        sums[i] = HALF;
+    if (length >= TOGETHER) {
+        for (uint32_t k = 0; k < count; k++, in += stride)
+            for (size_t i = 0; i < TOGETHER; i++) /* as long as compilers like it for vector instructions */
+                sums[i] += in[i] * (uint32_t)weights[k];
+        length = TOGETHER;
+    } else {
+        for (uint32_t k = 0; k < count; k++, in += stride)
+            for (size_t i = 0; i < length; i++)
+                sums[i] += in[i] * (uint32_t)weights[k];
+    }
+    for (size_t i = 0; i < length; i++) {
+        int32_t value = (int32_t)sums[i] >> AXI_WEIGHT_BITS;
+        out[i] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+    }
+}
+
+static void weigh_portable(uint8_t *out, const uint8_t *in, ptrdiff_t stride, size_t length,
+                           const axi_weights *weights, uint32_t begin, uint32_t end)
+{
+    const axi_taps *taps = weights->taps;
+    for (uint32_t i = begin; i < end; i++, out += length) {
+        const uint8_t *row = in + (ptrdiff_t)(taps[i].first - taps[begin].first) * stride;
+        const int32_t *fixed = weights->fixed + (size_t)i * weights->room;
+        for (size_t at = 0; at < length; at += 16)
+            weigh_bytes(out + at, row + at, stride, length - at, fixed, taps[i].count);
+    }
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define AVX2 __attribute__((target("avx2")))
+
+/* Two old rows at a time: their bytes by turns, widened to 16 bits, are what pmaddwd multiplies by a pair of
+ * weights and adds up. A weight has more than 16 bits, so its low and high part go separate ways. Packing with
+ * saturation cuts the results, and undoes what unpacking did to their order. */
+typedef struct {
+    __m256i low[4], high[4];
+} sums32;
+
+AVX2 INLINE void add_pair(__m256i *low, __m256i *high, __m256i bytes, __m256i lows, __m256i highs)
+{
+    *low = _mm256_add_epi32(*low, _mm256_madd_epi16(bytes, lows));
+    *high = _mm256_add_epi32(*high, _mm256_madd_epi16(bytes, highs));
+}
+
+AVX2 INLINE void add_rows(sums32 *sums, __m256i a, __m256i b, axi_pair weights)
+{
+    int32_t low, high;
+    memcpy(&low, weights.low, sizeof low);
+    memcpy(&high, weights.high, sizeof high);
+    const __m256i lows = _mm256_set1_epi32(low), highs = _mm256_set1_epi32(high),
+                  zero = _mm256_setzero_si256();
+    __m256i front = _mm256_unpacklo_epi8(a, b), back = _mm256_unpackhi_epi8(a, b);
+    add_pair(&sums->low[0], &sums->high[0], _mm256_unpacklo_epi8(front, zero), lows, highs);
+    add_pair(&sums->low[1], &sums->high[1], _mm256_unpackhi_epi8(front, zero), lows, highs);
+    add_pair(&sums->low[2], &sums->high[2], _mm256_unpacklo_epi8(back, zero), lows, highs);
+    add_pair(&sums->low[3], &sums->high[3], _mm256_unpackhi_epi8(back, zero), lows, highs);
+}
+
+AVX2 INLINE __m256i value_of(const sums32 *sums, int part)
+{
+    __m256i sum = _mm256_add_epi32(_mm256_slli_epi32(sums->high[part], AXI_LOW_BITS), sums->low[part]);
+    return _mm256_srai_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(HALF)), AXI_WEIGHT_BITS);
+}
+
+AVX2 INLINE __m256i packed(const sums32 *sums)
+{
+    __m256i front = _mm256_packs_epi32(value_of(sums, 0), value_of(sums, 1));
+    __m256i back = _mm256_packs_epi32(value_of(sums, 2), value_of(sums, 3));
+    return _mm256_packus_epi16(front, back);
+}
+
+AVX2 INLINE __m256i load_32(const uint8_t *in)
+{
+    return _mm256_loadu_si256((const __m256i *)(const void *)in);
+}
+
+AVX2 INLINE __m256i load_16(const uint8_t *in)
+{
+    return _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)in));
+}
+
+/* 32 or 16 bytes of one new row; of an odd number of old rows the last goes with itself, times 0. */
+#define WEIGH(load)                                                                                        \
+    sums32 sums = {{{0}}, {{0}}};                                                                          \
+    uint32_t k = 0;                                                                                        \
+    for (; k + 1 < count; k += 2, in += 2 * stride)                                                        \
+        add_rows(&sums, load(in), load(in + stride), pairs[k / 2]);                                        \
+    if (k < count) add_rows(&sums, load(in), load(in), pairs[k / 2]);
+
+AVX2 INLINE void weigh_32(uint8_t *out, const uint8_t *in, ptrdiff_t stride, const axi_pair *pairs,
+                          uint32_t count)
+{
+    WEIGH(load_32)
+    _mm256_storeu_si256((__m256i *)(void *)out, packed(&sums));
+}
+
+AVX2 INLINE void weigh_16(uint8_t *out, const uint8_t *in, ptrdiff_t stride, const axi_pair *pairs,
+                          uint32_t count)
+{
+    WEIGH(load_16)
+    _mm_storeu_si128((__m128i *)(void *)out, _mm256_castsi256_si128(packed(&sums)));
+}
+
+AVX2 static void weigh_avx2(uint8_t *out, const uint8_t *in, ptrdiff_t stride, size_t length,
+                            const axi_weights *weights, uint32_t begin, uint32_t end)
+{
+    const axi_taps *taps = weights->taps;
+    for (uint32_t i = begin; i < end; i++, out += length) {
+        const uint8_t *row = in + (ptrdiff_t)(taps[i].first - taps[begin].first) * stride;
+        const axi_pair *pairs = weights->pairs + (size_t)i * axi_pairs(weights);
+        size_t at = 0;
+        for (; length - at >= 32; at += 32)
+            weigh_32(out + at, row + at, stride, pairs, taps[i].count);
+        for (; length - at >= 16; at += 16)
+            weigh_16(out + at, row + at, stride, pairs, taps[i].count);
+        if (at < length)
+            weigh_bytes(out + at, row + at, stride, length - at, weights->fixed + (size_t)i * weights->room,
+                        taps[i].count);
+    }
+}
+#endif
+
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
-typedef int32_t lanes8 __attribute__((vector_size(32)));
-typedef uint32_t sums8 __attribute__((vector_size(32)));
-
-/* ---- a row as a weighted sum of rows -------------------------------------------------------- */
-
-#define HALF (1u << (AXI_WEIGHT_BITS - 1)) /* so that the shift rounds */
-
-/* Unsigned, so that a sum which passes 31 bits on its way wraps around and comes back. */
-INLINE void add(sums8 *sums, const uint8_t *in, int32_t weight)
-{
-    bytes8 eight;
-    memcpy(&eight, in, sizeof eight);
-    *sums += __builtin_convertvector(eight, sums8) * (uint32_t)weight;
-}
-
-/* Sums to bytes: weights may be negative, so what is below 0 or above 255 is cut. */
-INLINE void store(uint8_t *out, const sums8 *sums)
-{
-    lanes8 values = (lanes8)*sums >> AXI_WEIGHT_BITS;
-    values &= ~(values >> 31);
-    values |= (255 - values) >> 31;
-    bytes8 eight = __builtin_convertvector(values, bytes8);
-    memcpy(out, &eight, sizeof eight);
-}
-
-INLINE void weigh_32(uint8_t *out, const uint8_t *in, ptrdiff_t stride, const int32_t *weights,
-                     uint32_t count)
-{
-    sums8 a = {0};
-    a += HALF;
-    sums8 b = a, c = a, d = a;
-    for (uint32_t k = 0; k < count; k++, in += stride) {
-        add(&a, in, weights[k]);
-        add(&b, in + 8, weights[k]);
-        add(&c, in + 16, weights[k]);
-        add(&d, in + 24, weights[k]);
-    }
-    store(out, &a);
-    store(out + 8, &b);
-    store(out + 16, &c);
-    store(out + 24, &d);
-}
-
-INLINE void weigh_16(uint8_t *out, const uint8_t *in, ptrdiff_t stride, const int32_t *weights,
-                     uint32_t count)
-{
-    sums8 a = {0};
-    a += HALF;
-    sums8 b = a;
-    for (uint32_t k = 0; k < count; k++, in += stride) {
-        add(&a, in, weights[k]);
-        add(&b, in + 8, weights[k]);
-    }
-    store(out, &a);
-    store(out + 8, &b);
-}
-
-INLINE void weigh_1(uint8_t *out, const uint8_t *in, ptrdiff_t stride, const int32_t *weights,
-                    uint32_t count)
-{
-    uint32_t sum = HALF;
-    for (uint32_t k = 0; k < count; k++, in += stride)
-        sum += *in * (uint32_t)weights[k];
-    int32_t value = (int32_t)sum >> AXI_WEIGHT_BITS;
-    *out = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-}
-
-INLINE void weigh_rows(uint8_t *out, const uint8_t *in, ptrdiff_t stride, size_t length,
-                       const int32_t *weights, uint32_t count)
-{
-    size_t done = 0;
-    for (; length - done >= 32; done += 32)
-        weigh_32(out + done, in + done, stride, weights, count);
-    for (; length - done >= 16; done += 16)
-        weigh_16(out + done, in + done, stride, weights, count);
-    for (; done < length; done++)
-        weigh_1(out + done, in + done, stride, weights, count);
-}
-
-INLINE void weigh_height(uint8_t *out, const uint8_t *in, ptrdiff_t stride, size_t samples,
-                         const axi_weights *weights, uint32_t y)
-{
-    weigh_rows(out, in, stride, samples, weights->fixed + (size_t)y * weights->room,
-               weights->taps[y].count);
-}
 
 /* ---- rows to columns and back --------------------------------------------------------------- */
 
@@ -169,15 +224,15 @@ INLINE void to_rows(uint8_t *out, ptrdiff_t stride, size_t rows, const uint8_t *
     }
 }
 
-INLINE void weigh_widths(uint8_t *out, ptrdiff_t out_stride, const uint8_t *in, ptrdiff_t in_stride,
-                         size_t rows, const axi_weights *weights, size_t channels, uint8_t *scratch)
+static void weigh_widths(kernel *weigh, uint8_t *out, ptrdiff_t out_stride, const uint8_t *in,
+                         ptrdiff_t in_stride, size_t rows, const axi_weights *weights, size_t channels,
+                         uint8_t *scratch)
 {
     size_t pixel = channels * AXI_BLOCK;
     uint8_t *old_columns = scratch, *new_columns = scratch + weights->old_size * pixel;
     to_columns(old_columns, in, in_stride, rows, weights->old_size * channels);
-    for (uint32_t x = 0; x < weights->new_size; x++)
-        weigh_rows(new_columns + x * pixel, old_columns + weights->taps[x].first * pixel, (ptrdiff_t)pixel,
-                   pixel, weights->fixed + (size_t)x * weights->room, weights->taps[x].count);
+    weigh(new_columns, old_columns + weights->taps[0].first * pixel, (ptrdiff_t)pixel, pixel, weights, 0,
+          weights->new_size);
     to_rows(out, out_stride, rows, new_columns, weights->new_size * channels);
 }
 
@@ -190,23 +245,22 @@ size_t axi_width_scratch(const axi_weights *weights, size_t channels)
 
 /* ---- uint8, for this processor and for any -------------------------------------------------- */
 
-#define FOR_TARGET(name, attributes)                                                                       \
-    attributes static void width_##name(void *out, ptrdiff_t out_stride, const void *in,                   \
-                                        ptrdiff_t in_stride, size_t rows, const axi_weights *weights,      \
-                                        size_t channels, void *scratch)                                    \
+#define PASSES(name)                                                                                       \
+    static void width_##name(void *out, ptrdiff_t out_stride, const void *in, ptrdiff_t in_stride,         \
+                             size_t rows, const axi_weights *weights, size_t channels, void *scratch)      \
     {                                                                                                      \
-        weigh_widths(out, out_stride, in, in_stride, rows, weights, channels, scratch);                    \
+        weigh_widths(weigh_##name, out, out_stride, in, in_stride, rows, weights, channels, scratch);      \
     }                                                                                                      \
-    attributes static void height_##name(void *out, const void *in, ptrdiff_t in_stride, size_t samples,   \
-                                         const axi_weights *weights, uint32_t y)                           \
+    static void height_##name(void *out, const void *in, ptrdiff_t in_stride, size_t samples,              \
+                              const axi_weights *weights, uint32_t y)                                      \
     {                                                                                                      \
-        weigh_height(out, in, in_stride, samples, weights, y);                                             \
+        weigh_##name(out, in, in_stride, samples, weights, y, y + 1);                                      \
     }                                                                                                      \
     static const axi_passes passes_##name = {width_##name, height_##name, sizeof(uint8_t)};
 
-FOR_TARGET(portable, )
+PASSES(portable)
 #if defined(__x86_64__)
-FOR_TARGET(avx2, __attribute__((target("avx2"))))
+PASSES(avx2)
 #endif
 
 const axi_passes *axi_passes_uint8_portable(void)

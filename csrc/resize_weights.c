@@ -60,8 +60,8 @@ static double mks2013(double x)
     x = fabs(x);
     if (x >= 2.5) return 0.0;
     if (x >= 1.5) return -0.125 * (x - 2.5) * (x - 2.5);
-    if (x >= 0.5) return 0.25 * (4 * x * x - 11 * x + 7);
-    return 1.0625 - 1.75 * x * x;
+    if (x >= 0.5) return (1 - x) * (1.75 - x);
+    return (17 - 28 * x * x) / 16;
 }
 
 static double mks2021(double x)
@@ -119,6 +119,20 @@ static void round_weights(axi_weights *table)
     }
 }
 
+static void pair_weights(axi_weights *table)
+{
+    for (uint32_t i = 0; i < table->new_size; i++) {
+        const int32_t *fixed = table->fixed + (size_t)i * table->room;
+        axi_pair *pairs = table->pairs + (size_t)i * axi_pairs(table);
+        for (uint32_t k = 0; k < table->taps[i].count; k++) {
+            pairs[k / 2].low[k % 2] = (int16_t)(fixed[k] & ((1 << AXI_LOW_BITS) - 1));
+            pairs[k / 2].high[k % 2] = (int16_t)(fixed[k] >> AXI_LOW_BITS);
+        }
+        if (table->taps[i].count % 2)
+            pairs[table->taps[i].count / 2].low[1] = pairs[table->taps[i].count / 2].high[1] = 0;
+    }
+}
+
 /* The most weights that one new sample can have. */
 static uint32_t room_for(uint32_t old_size, double scale, axon_filter filter)
 {
@@ -130,10 +144,11 @@ static axi_weights *make(uint32_t old_size, uint32_t new_size, axon_filter filte
 {
     double scale = (double)old_size / new_size;
     uint32_t room = room_for(old_size, scale, filter);
-    size_t count, bytes;
-    if (__builtin_mul_overflow((size_t)new_size, (size_t)room, &count) ||
-        __builtin_mul_overflow(count, sizeof(double) + sizeof(int32_t), &bytes) ||
-        __builtin_add_overflow(bytes, sizeof(axi_weights) + new_size * sizeof(axi_taps), &bytes))
+    const size_t each =
+        sizeof(axi_taps) + room * (sizeof(double) + sizeof(int32_t)) + (room + 1) / 2 * sizeof(axi_pair);
+    size_t bytes;
+    if (__builtin_mul_overflow(each, (size_t)new_size, &bytes) ||
+        __builtin_add_overflow(bytes, sizeof(axi_weights), &bytes))
         return NULL;
     axi_weights *table =
         malloc(bytes); /* one piece: the header, then what needs the most alignment first */
@@ -141,11 +156,13 @@ static axi_weights *make(uint32_t old_size, uint32_t new_size, axon_filter filte
     *table = (axi_weights){
         .old_size = old_size, .new_size = new_size, .filter = filter, .room = room, .references = 1};
     table->exact = (double *)(table + 1);
-    table->taps = (axi_taps *)(table->exact + count);
+    table->pairs = (axi_pair *)(table->exact + (size_t)new_size * room);
+    table->taps = (axi_taps *)(table->pairs + (size_t)new_size * axi_pairs(table));
     table->fixed = (int32_t *)(table->taps + new_size);
     for (uint32_t i = 0; i < new_size; i++)
         weigh(table, i, scale);
     round_weights(table);
+    pair_weights(table);
     return table;
 }
 
