@@ -57,36 +57,48 @@ void axi_to_single(void *elements, size_t count, size_t itemsize)
 
 /* ---- uint8 --------------------------------------------------------------------------------- */
 
+#define INLINE                                                                                             \
+    static inline __attribute__((always_inline)) /* so that `count` is a constant but at the end */
+
 /* So many at a time that compilers make vector instructions of the loops, whose length they know. */
 enum { TOGETHER = 16 };
 
-static void bytes_of_floats(uint8_t *out, const uint8_t *in, size_t count)
+typedef float floats __attribute__((vector_size(16)));
+typedef int32_t ints __attribute__((vector_size(16)));
+
+INLINE void low_bytes(uint8_t *out, const int32_t *numbers, size_t count)
 {
-    float numbers[TOGETHER] = {0};
     uint8_t bytes[TOGETHER];
-    memcpy(numbers, in, count * sizeof *numbers);
-    for (size_t i = 0; i < TOGETHER; i++) {
-        float x = 255 * numbers[i];
-        x = x >= -0x1p31f && x < 0x1p31f ? x : 0;
-        bytes[i] = (uint8_t)(int32_t)x;
-    }
+    for (size_t i = 0; i < TOGETHER; i++)
+        bytes[i] = (uint8_t)numbers[i];
     memcpy(out, bytes, count);
 }
 
-static void bytes_of_doubles(uint8_t *out, const uint8_t *in, size_t count)
+/* Of what is no int32, and of NaN, all bits are cleared. */
+INLINE void bytes_of_floats(uint8_t *out, const uint8_t *in, size_t count)
 {
-    double numbers[TOGETHER] = {0};
-    uint8_t bytes[TOGETHER];
-    memcpy(numbers, in, count * sizeof *numbers);
-    for (size_t i = 0; i < TOGETHER; i++) {
-        double x = 255 * numbers[i];
-        x = x > -0x1p31 - 1 && x < 0x1p31 ? x : 0;
-        bytes[i] = (uint8_t)(int32_t)x;
+    floats four[TOGETHER / 4] = {{0}};
+    int32_t numbers[TOGETHER];
+    memcpy(four, in, count * sizeof(float));
+    for (size_t i = 0; i < TOGETHER / 4; i++) {
+        floats x = 255 * four[i];
+        ints whole = __builtin_convertvector((floats)((ints)x & (x >= -0x1p31f) & (x < 0x1p31f)), ints);
+        memcpy(numbers + 4 * i, &whole, sizeof whole);
     }
-    memcpy(out, bytes, count);
+    low_bytes(out, numbers, count);
 }
 
-static void bytes_of_halves(uint8_t *out, const uint8_t *in, size_t count)
+INLINE void bytes_of_doubles(uint8_t *out, const uint8_t *in, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        double x;
+        memcpy(&x, in + i * sizeof x, sizeof x);
+        x *= 255;
+        out[i] = x > -0x1p31 - 1 && x < 0x1p31 ? (uint8_t)(int32_t)x : 0;
+    }
+}
+
+INLINE void bytes_of_halves(uint8_t *out, const uint8_t *in, size_t count)
 {
     const float too_large = 65520; /* rounds to infinity */
     for (size_t i = 0; i < count; i++) {
@@ -97,16 +109,23 @@ static void bytes_of_halves(uint8_t *out, const uint8_t *in, size_t count)
     }
 }
 
+#define CONVERT(function, itemsize)                                                                        \
+    for (; count >= TOGETHER; count -= TOGETHER, out += TOGETHER, in += TOGETHER * (itemsize))             \
+        function(out, in, TOGETHER);                                                                       \
+    function(out, in, count)
+
 static void bytes_of(uint8_t *out, const uint8_t *in, size_t count, size_t itemsize)
 {
-    for (size_t at = 0; at < count; at += TOGETHER, out += TOGETHER, in += TOGETHER * itemsize) {
-        size_t some = count - at < TOGETHER ? count - at : TOGETHER;
-        if (itemsize == sizeof(float))
-            bytes_of_floats(out, in, some);
-        else if (itemsize == sizeof(double))
-            bytes_of_doubles(out, in, some);
-        else
-            bytes_of_halves(out, in, some);
+    switch (itemsize) {
+    case sizeof(float):
+        CONVERT(bytes_of_floats, sizeof(float));
+        break;
+    case sizeof(double):
+        CONVERT(bytes_of_doubles, sizeof(double));
+        break;
+    default:
+        CONVERT(bytes_of_halves, sizeof(uint16_t));
+        break;
     }
 }
 

@@ -169,59 +169,50 @@ typedef uint8_t bytes16 __attribute__((vector_size(16)));
 #define LOW(a, b) SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define HIGH(a, b) SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #define WEAVE(out, in, i)                                                                                  \
-    out[2 * i] = LOW(in[i], in[i + 8]);                                                                    \
-    out[2 * i + 1] = HIGH(in[i], in[i + 8])
+    (out[2 * (i)] = LOW(in[i], in[(i) + 8]), out[2 * (i) + 1] = HIGH(in[i], in[(i) + 8]))
 #define WEAVE_ALL(out, in)                                                                                 \
-    WEAVE(out, in, 0);                                                                                     \
-    WEAVE(out, in, 1);                                                                                     \
-    WEAVE(out, in, 2);                                                                                     \
-    WEAVE(out, in, 3);                                                                                     \
-    WEAVE(out, in, 4);                                                                                     \
-    WEAVE(out, in, 5);                                                                                     \
-    WEAVE(out, in, 6);                                                                                     \
-    WEAVE(out, in, 7)
+    (WEAVE(out, in, 0), WEAVE(out, in, 1), WEAVE(out, in, 2), WEAVE(out, in, 3), WEAVE(out, in, 4),        \
+     WEAVE(out, in, 5), WEAVE(out, in, 6), WEAVE(out, in, 7))
+#define FOUR(x, i) x(i) x((i) + 1) x((i) + 2) x((i) + 3)
+#define SIXTEEN(x) FOUR(x, 0) FOUR(x, 4) FOUR(x, 8) FOUR(x, 12)
+#define LOAD(i) memcpy(&square[i], from + (i)*from_stride, AXI_BLOCK);
+#define STORE(i) memcpy(to + (i)*to_stride, &square[i], AXI_BLOCK);
 
-/* Four weavings move each byte's row number to where its column number was. */
-INLINE void transpose(bytes16 square[AXI_BLOCK])
+/* 16 rows of 16 bytes. Four weavings move each byte's row number to where its column number was. Without a loop,
+ * so that all of it stays in registers. */
+static void turn_square(uint8_t *to, ptrdiff_t to_stride, const uint8_t *from, ptrdiff_t from_stride)
 {
-    bytes16 other[AXI_BLOCK];
+    bytes16 square[AXI_BLOCK], other[AXI_BLOCK];
+    SIXTEEN(LOAD)
     WEAVE_ALL(other, square);
     WEAVE_ALL(square, other);
     WEAVE_ALL(other, square);
     WEAVE_ALL(square, other);
+    SIXTEEN(STORE)
 }
 
-/* `length` bytes of up to 16 rows, as `length` columns of 16; what no row fills is 0. */
-INLINE void to_columns(uint8_t *columns, const uint8_t *in, ptrdiff_t stride, size_t rows, size_t length)
+static void turn_slowly(uint8_t *to, ptrdiff_t to_stride, const uint8_t *from, ptrdiff_t from_stride,
+                        size_t rows, size_t columns)
 {
-    for (size_t at = 0; at < length; at += AXI_BLOCK) {
-        bytes16 square[AXI_BLOCK] = {{0}};
-        size_t wide = length - at < AXI_BLOCK ? length - at : AXI_BLOCK;
-        if (wide == AXI_BLOCK)
-            for (size_t r = 0; r < rows; r++)
-                memcpy(&square[r], in + (ptrdiff_t)r * stride + at, AXI_BLOCK);
-        else
-            for (size_t r = 0; r < rows; r++)
-                memcpy(&square[r], in + (ptrdiff_t)r * stride + at, wide);
-        transpose(square);
-        memcpy(columns + at * AXI_BLOCK, square, wide * AXI_BLOCK);
-    }
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < columns; c++)
+            to[(ptrdiff_t)c * to_stride + (ptrdiff_t)r] = from[(ptrdiff_t)r * from_stride + (ptrdiff_t)c];
 }
 
-INLINE void to_rows(uint8_t *out, ptrdiff_t stride, size_t rows, const uint8_t *columns, size_t length)
+/* Turns rows of bytes into columns. Squares at the end overlap with those before them. */
+static void turn(uint8_t *to, ptrdiff_t to_stride, const uint8_t *from, ptrdiff_t from_stride, size_t rows,
+                 size_t columns)
 {
-    for (size_t at = 0; at < length; at += AXI_BLOCK) {
-        bytes16 square[AXI_BLOCK] = {{0}};
-        size_t wide = length - at < AXI_BLOCK ? length - at : AXI_BLOCK;
-        memcpy(square, columns + at * AXI_BLOCK, wide * AXI_BLOCK);
-        transpose(square);
-        if (wide == AXI_BLOCK)
-            for (size_t r = 0; r < rows; r++)
-                memcpy(out + (ptrdiff_t)r * stride + at, &square[r], AXI_BLOCK);
-        else
-            for (size_t r = 0; r < rows; r++)
-                memcpy(out + (ptrdiff_t)r * stride + at, &square[r], wide);
+    if (rows < AXI_BLOCK || columns < AXI_BLOCK) {
+        turn_slowly(to, to_stride, from, from_stride, rows, columns);
+        return;
     }
+    for (size_t y = 0; y < rows; y += AXI_BLOCK)
+        for (size_t x = 0; x < columns; x += AXI_BLOCK) {
+            ptrdiff_t r = (ptrdiff_t)(y < rows - AXI_BLOCK ? y : rows - AXI_BLOCK);
+            ptrdiff_t c = (ptrdiff_t)(x < columns - AXI_BLOCK ? x : columns - AXI_BLOCK);
+            turn_square(to + c * to_stride + r, to_stride, from + r * from_stride + c, from_stride);
+        }
 }
 
 static void weigh_widths(kernel *weigh, uint8_t *out, ptrdiff_t out_stride, const uint8_t *in,
@@ -230,10 +221,10 @@ static void weigh_widths(kernel *weigh, uint8_t *out, ptrdiff_t out_stride, cons
 {
     size_t pixel = channels * AXI_BLOCK;
     uint8_t *old_columns = scratch, *new_columns = scratch + weights->old_size * pixel;
-    to_columns(old_columns, in, in_stride, rows, weights->old_size * channels);
+    turn(old_columns, AXI_BLOCK, in, in_stride, rows, weights->old_size * channels);
     weigh(new_columns, old_columns + weights->taps[0].first * pixel, (ptrdiff_t)pixel, pixel, weights, 0,
           weights->new_size);
-    to_rows(out, out_stride, rows, new_columns, weights->new_size * channels);
+    turn(out, out_stride, new_columns, AXI_BLOCK, weights->new_size * channels, rows);
 }
 
 size_t axi_width_scratch(const axi_weights *weights, size_t channels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any, Callable
 
@@ -105,9 +106,9 @@ def _call(
     if height * width > _MAX_PIXELS:
         shape = [0]  # C says why
     result = np.empty(shape, np.float32 if kind == "f" else np.uint8)
-    options, _ = fill("axon_resize_options", filter=_filter(method), layout=_LAYOUTS[layout])
     error, keep = new_error(), []  # type: ignore[var-annotated]
     pictures = describe(np.asarray(images), keep)
+    options = _options(_filter(method), _LAYOUTS[layout])
     check(function(pictures, height, width, options, _memory(result), result.nbytes, error), error)
     return result
 
@@ -136,6 +137,11 @@ def _filter(method: Any) -> int:
     except (KeyError, IndexError, TypeError):
         known = ", ".join(f'"{name}" ({number})' for number, name in enumerate(_PILLOWS))
         raise AxonValueError(f"resize: method is {method!r:.80}, not one of {known}") from None
+
+
+@functools.lru_cache(maxsize=None)
+def _options(method: int, layout: int) -> Any:
+    return fill("axon_resize_options", filter=method, layout=layout)[0]
 
 
 def _memory(result: Array) -> Any:
