@@ -59,20 +59,20 @@ static double mks2013(double x)
 {
     x = fabs(x);
     if (x >= 2.5) return 0.0;
-    if (x >= 1.5) return -0.125 * (x - 2.5) * (x - 2.5);
-    if (x >= 0.5) return (1 - x) * (1.75 - x);
-    return (17 - 28 * x * x) / 16;
+    if (x >= 1.5) return -1 / 8.0 * (x - 2.5) * (x - 2.5);
+    if (x >= 0.5) return (1 - x) * (7 / 4.0 - x);
+    return 17 / 16.0 - 7 / 4.0 * (x * x);
 }
 
 static double mks2021(double x)
 {
     x = fabs(x);
     if (x >= 4.5) return 0.0;
-    if (x >= 3.5) return -(4 * x * x - 36 * x + 81) / 1152.0;
-    if (x >= 2.5) return (4 * x * x - 27 * x + 45) / 144.0;
-    if (x >= 1.5) return -(24 * x * x - 113 * x + 130) / 144.0;
-    if (x >= 0.5) return (140 * x * x - 379 * x + 239) / 144.0;
-    return (577 - 956 * x * x) / 576.0;
+    if (x >= 3.5) return -1 / 288.0 * (x - 4.5) * (x - 4.5);
+    if (x >= 2.5) return 1 / 36.0 * (x - 3) * (x - 15 / 4.0);
+    if (x >= 1.5) return 1 / 6.0 * (x - 2) * (65 / 24.0 - x);
+    if (x >= 0.5) return 35 / 36.0 * (x - 1) * (x - 239 / 140.0);
+    return 577 / 576.0 - 239 / 144.0 * (x * x);
 }
 
 /* `reach` is how far a filter looks to either side, in samples. */
