@@ -68,7 +68,7 @@ static double mks2021(double x)
 {
     x = fabs(x);
     if (x >= 4.5) return 0.0;
-    if (x >= 3.5) return -1 / 288.0 * (x - 4.5) * (x - 4.5);
+    if (x >= 3.5) return -1 / 288.0 * ((x - 4.5) * (x - 4.5));
     if (x >= 2.5) return 1 / 36.0 * (x - 3) * (x - 15 / 4.0);
     if (x >= 1.5) return 1 / 6.0 * (x - 2) * (65 / 24.0 - x);
     if (x >= 0.5) return 35 / 36.0 * (x - 1) * (x - 239 / 140.0);
