@@ -151,7 +151,7 @@ axon_status axon_convert_to_uint8(const axon_array *pixels, uint8_t *result, siz
 {
     axi_layout layout;
     axon_status status = check(pixels, &layout, result, length, err);
-    if (status != AXON_OK) return status;
+    if (status != AXON_OK || length == 0) return status;
     if (layout.is_contiguous && !pixels->swapped) {
         bytes_of(result, pixels->data, length, layout.itemsize);
         return AXON_OK;

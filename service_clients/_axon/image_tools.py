@@ -31,7 +31,7 @@ _FILTERS = {
     "mks2013": lib.AXON_FILTER_MKS2013,
     "mks2021": lib.AXON_FILTER_MKS2021,
 }
-_PILLOWS = tuple(_FILTERS)  # in the order of PIL.Image.Resampling's numbers
+_PILLOWS = dict(enumerate(_FILTERS))  # by PIL.Image.Resampling's numbers
 _LAYOUTS = {"hwc": lib.AXON_LAYOUT_HWC, "chw": lib.AXON_LAYOUT_CHW, "hw": lib.AXON_LAYOUT_HW}
 _MAX_PIXELS = 1 << 28  # as in axon/resize.h
 _BYTES = ffi.typeof("uint8_t[]")
@@ -134,8 +134,8 @@ def _filter(method: Any) -> int:
     try:
         name = method.lower() if isinstance(method, str) else _PILLOWS[operator.index(method)]
         return _FILTERS[name]  # type: ignore[no-any-return]
-    except (KeyError, IndexError, TypeError):
-        known = ", ".join(f'"{name}" ({number})' for number, name in enumerate(_PILLOWS))
+    except (KeyError, TypeError):
+        known = ", ".join(f'"{name}" ({number})' for number, name in _PILLOWS.items())
         raise AxonValueError(f"resize: method is {method!r:.80}, not one of {known}") from None
 
 

@@ -1,4 +1,4 @@
-"""msgpack_numpy, image_tools and deco.validate beside the originals; what may be imported, and without what."""
+"""msgpack_numpy, runtime and deco.validate beside the originals; what may be imported, and without what."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from service_clients.openpi import image_tools, msgpack_numpy
+from service_clients.openpi import msgpack_numpy
 from service_clients.webpolicy.deco.validate import inp, out, validate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,51 +217,6 @@ def test_an_unpacker_refuses_what_is_broken_or_too_long() -> None:
             msgpack_numpy.unpackb(message)
 
 
-def by_pillow(image: Any, height: int, width: int, method: int) -> Any:
-    """One picture, resized as far as it fits and centred on black."""
-    picture = Image.fromarray(image)
-    ratio = max(picture.width / width, picture.height / height)
-    size = int(picture.width / ratio), int(picture.height / ratio)
-    canvas = Image.new(picture.mode, (width, height), 0)
-    canvas.paste(
-        picture.resize(size, resample=Image.Resampling(method)),
-        (int((width - size[0]) / 2), int((height - size[1]) / 2)),
-    )
-    return np.asarray(canvas)
-
-
-def test_pictures_are_resized_to_the_bits_of_pillow() -> None:
-    random = np.random.default_rng(7)
-    for _ in range(400):
-        height, width, new_height, new_width = (int(n) for n in random.integers(1, 120, 4))
-        ratio = max(width / new_width, height / new_height)
-        if int(width / ratio) < 1 or int(height / ratio) < 1:
-            continue
-        image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        np.testing.assert_array_equal(
-            image_tools.resize_with_pad(image, new_height, new_width),
-            by_pillow(image, new_height, new_width, 2)
-            if (height, width) != (new_height, new_width)
-            else image,
-        )
-
-
-@pytest.mark.parametrize("method", list(Image.Resampling))
-def test_other_methods_are_pillow_s(method: Any) -> None:
-    image = np.random.default_rng(1).integers(0, 256, (30, 50, 4), dtype=np.uint8)
-    np.testing.assert_array_equal(
-        image_tools.resize_with_pad(image, 20, 20, method=method), by_pillow(image, 20, 20, method)
-    )
-
-
-def test_pictures_are_resized_in_batches() -> None:
-    images = np.random.default_rng(2).integers(0, 256, (2, 3, 48, 64, 3), dtype=np.uint8)
-    resized = image_tools.resize_with_pad(images, 22, 22)
-    assert resized.shape == (2, 3, 22, 22, 3)
-    np.testing.assert_array_equal(resized[1, 2], by_pillow(images[1, 2], 22, 22, 2))
-    assert image_tools.resize_with_pad(images[:0], 22, 22).shape == (0, 3, 22, 22, 3)
-
-
 def test_openpi_client_gives_the_same_pictures() -> None:
     script = """
 from openpi_client import image_tools
@@ -270,26 +224,6 @@ result = [image_tools.convert_to_uint8(image_tools.resize_with_pad(image, 37, 53
 """
     head = "import numpy as np\nimages = [np.random.default_rng(s).integers(0, 256, (2, 90, 60 + s, 3), np.uint8) for s in range(9)]"
     assert ours(head + script, None) == theirs(head + script, None)
-
-
-def test_a_picture_of_the_right_size_is_given_back_itself() -> None:
-    image = np.zeros((4, 5, 3), np.float32)
-    assert image_tools.resize_with_pad(image, 4, 5) is image
-
-
-def test_pictures_that_cannot_be_resized_are_refused() -> None:
-    with pytest.raises(TypeError, match="float32, not uint8"):
-        image_tools.resize_with_pad(np.zeros((4, 5, 3), np.float32), 9, 9)
-    with pytest.raises(ValueError, match=r"not \(\.\.\., height, width, channels\)"):
-        image_tools.resize_with_pad(np.zeros((4, 5), np.uint8), 9, 9)
-    with pytest.raises(ValueError, match="as 0x9 pixels only"):
-        image_tools.resize_with_pad(np.zeros((1, 100, 3), np.uint8), 9, 9)
-
-
-def test_float_pictures_become_uint8() -> None:
-    assert image_tools.convert_to_uint8(np.array([0, 0.5, 1])).tolist() == [0, 127, 255]
-    whole = np.arange(3, dtype=np.int32)
-    assert image_tools.convert_to_uint8(whole) is whole
 
 
 EPISODES = """
@@ -391,9 +325,6 @@ for name in "jax tree msgpack websockets PIL pydantic rich typing_extensions".sp
 def test_everything_is_there_without_the_originals_dependencies() -> None:
     use = "from service_clients.openpi.image_tools import resize_with_pad as r\nimport numpy as np\n"
     use += "assert r(np.zeros((9, 9, 3), np.uint8), 5, 7).shape == (5, 7, 3)\n"
-    use += (
-        "try: r(np.zeros((9, 9, 3), np.uint8), 5, 7, 3)\nexcept ImportError as e: assert 'pillow' in str(e)\n"
-    )
     subprocess.run([sys.executable, "-c", WITHOUT + IMPORTS + use], cwd=ROOT, check=True, timeout=60)
 
 
