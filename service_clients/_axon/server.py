@@ -17,6 +17,7 @@ from service_clients._axon.values import Memory, read, write
 __all__ = ["PolicyServer", "ServerStats"]
 
 _LOGGER = logging.getLogger(__name__)
+_SIZE = ffi.typeof("size_t *")
 
 
 class ServerStats(NamedTuple):
@@ -90,7 +91,6 @@ class PolicyServer:
             dead_after_ms=milliseconds(dead_after, "dead_after"),
             stop_timeout_ms=milliseconds(stop_timeout, "stop_timeout"),
         )
-        self._length = ffi.new("size_t *")
         self._pointer: Any = None
         self._gate = threading.RLock()  # keeps _pointer alive while stop() uses it
         self._is_stopped = False
@@ -204,7 +204,8 @@ class PolicyServer:
     def _make_reply(self, request: Any, keep: list[Any]) -> Any:
         """The reply's tree, the caller's; NULL to a reset."""
         value = lib.axon_request_get_value(request)
-        memory = Memory(lib.axb_take_message(request, self._length), self._length[0])
+        length = ffi.new(_SIZE)
+        memory = Memory(lib.axb_take_message(request, length), length[0])
         if lib.axon_request_get_kind(request) == lib.AXON_REQUEST_RESET:
             self._do_reset({} if value == ffi.NULL else read(value, memory))
             return ffi.NULL
