@@ -36,6 +36,9 @@ class PolicyServer:
 
     The network has a thread of its own in C: pings and `GET /healthz` are answered while the policy works, or while
     Python is busy. The policy is called on the thread that is in serve_forever(), one observation at a time.
+
+    An observation is the policy's own: its arrays may be written to and kept. Those of 64 KiB and more stay where the
+    message lies, whose memory goes with the last of them: keep a copy of one if the others are large and are not kept.
     """
 
     def __init__(
