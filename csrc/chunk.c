@@ -53,15 +53,24 @@ static double percentile(const float *window, uint64_t count, unsigned percent)
     return (double)sorted[(kept * percent + 99) / 100 - 1];
 }
 
+static void set_delay(axon_chunk_engine *engine, double steps)
+{
+    atomic_store(&engine->delay, steps < AXON_CHUNK_MAX_STEPS ? (int)ceil(steps) : AXON_CHUNK_MAX_STEPS);
+}
+
 /* `lock` is held. */
 static void note_times(axon_chunk_engine *engine, const axi_job *job, axi_time took)
 {
     engine->latencies[engine->latency_count++ % AXON_CHUNK_WINDOW] = (float)((double)took * 1e-6);
-    if (atomic_load(&engine->seen) != job->generation) return; /* the controller has not begun */
+    if (atomic_load(&engine->seen) !=
+        job->generation) { /* the controller has not begun: a guess, until it has */
+        if (engine->is_timed && engine->delay_count == 0)
+            set_delay(engine, (double)took * engine->steps_per_tick);
+        return;
+    }
     double steps = axi_chunk_place(engine, job->start, atomic_load(&engine->now));
     engine->delays[engine->delay_count++ % AXON_CHUNK_WINDOW] = (float)ceil(steps);
-    double delay = percentile(engine->delays, engine->delay_count, 90);
-    atomic_store(&engine->delay, delay < AXON_CHUNK_MAX_STEPS ? (int)delay : AXON_CHUNK_MAX_STEPS);
+    set_delay(engine, percentile(engine->delays, engine->delay_count, 90));
 }
 
 /* ---- asking the policy --------------------------------------------------------------------- */
@@ -303,6 +312,8 @@ static void *work(void *user)
 static axon_status check_time(const axon_chunk_engine *engine, uint32_t generation, int64_t now,
                               axon_error *err)
 {
+    if (engine->is_timed && now > AXI_CHUNK_MAX_TIME)
+        return axi_fail(err, AXON_EINVAL, "now: %g s is too late", (double)now * 1e-9);
     bool is_first = !engine->has_submitted || engine->submitted_generation != generation;
     if (!engine->is_timed || is_first || now >= engine->submitted) return AXON_OK;
     return axi_fail(err, AXON_EINVAL, "now: %.6f s is %.6f s before that of the last observation",

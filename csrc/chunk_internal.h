@@ -25,6 +25,8 @@ enum {
 /* The controller's time: nanoseconds, or calls. */
 typedef int64_t axi_tick;
 
+#define AXI_CHUNK_MAX_TIME (INT64_MAX / 2) /* 146 years: sums of two times do not overflow */
+
 typedef struct axi_chunk {
     struct axi_chunk *next; /* in `retired` */
     uint64_t number;

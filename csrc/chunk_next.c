@@ -88,20 +88,25 @@ static void begin_episode(axon_chunk_engine *engine, uint32_t generation)
 
 /* The steps that passed while the chunk was made are not handed out. The first one of an episode begins now: the
  * robot stood still. */
-static void align(axon_chunk_engine *engine, axi_chunk *chunk, axi_tick tick)
+static axon_status align(axon_chunk_engine *engine, axi_chunk *chunk, axi_tick tick, axon_error *err)
 {
     axi_player *player = &engine->player;
     const axi_chunk *before = newest(player);
     bool is_first = !before && !player->has_begun;
     set_start(engine, chunk, is_first ? tick : atomic_load(&chunk->start));
+    axi_tick start = atomic_load(&chunk->start);
+    bool is_ahead = start - tick > chunk->end - start, is_stale = !has_steps(chunk, tick);
     if (!is_first && (!before || !has_steps(before, tick))) axi_count_up(&engine->late, 1);
-    if (!has_steps(chunk, tick)) {
-        axi_count_up(&engine->stale, 1);
+    if (is_ahead || is_stale) {
+        axi_count_up(&engine->stale, is_stale);
         axi_chunk_retire(engine, chunk);
-        return;
+        if (is_stale) return AXON_OK;
+        return axi_fail(err, AXON_EINVAL, "now: the observation's is %g s later; by another clock?",
+                        (double)(start - tick) * 1e-9);
     }
     axi_count_up(&engine->skipped, (uint64_t)place_in(engine, chunk, tick));
     play(engine, chunk);
+    return AXON_OK;
 }
 
 /* Takes what the worker left, if anything; what it failed with is returned. */
@@ -120,7 +125,7 @@ static axon_status take_delivery(axon_chunk_engine *engine, axi_tick tick, axon_
     } else if (is_in_order(engine)) {
         engine->player.queued = chunk;
     } else {
-        align(engine, chunk, tick);
+        status = align(engine, chunk, tick, err);
     }
     return status;
 }
@@ -362,6 +367,8 @@ static axon_status read_clock(axon_chunk_engine *engine, int64_t now, axi_tick *
     *tick = player->tick;
     if (!engine->is_timed) return AXON_OK;
     if (now <= AXON_CHUNK_NOW) now = axi_now();
+    if (now > AXI_CHUNK_MAX_TIME)
+        return axi_fail(err, AXON_EINVAL, "now: %g s is too late", (double)now * 1e-9);
     if (player->has_tick && now < player->tick)
         return axi_fail(err, AXON_EINVAL, "now: %.6f s is %.6f s before that of the last call",
                         (double)now * 1e-9, (double)(player->tick - now) * 1e-9);

@@ -161,7 +161,8 @@ typedef struct axon_chunk_info {
  *  @param info    may be NULL; written on AXON_OK
  *  @return what the policy failed with, once (on_error); AXON_EPROTOCOL: a reply without chunks, of another width
  *          than before, with too few steps or a NaN; AXON_ETIMEOUT: nothing is left (AXON_CHUNK_RAISE), or
- *          nothing came in time; AXON_EINVAL: too little room, a time before that of the last call */
+ *          nothing came in time; AXON_EINVAL: too little room, a time before that of the last call, an observation's time by
+ *          another clock */
 AXON_API axon_status axon_chunk_next(axon_chunk_engine *engine, int64_t now, double *action, size_t room,
                                      axon_chunk_info *info, axon_error *err);
 
@@ -221,7 +222,8 @@ AXON_API axon_status axon_chunk_get_stats(axon_chunk_engine *engine, axon_chunk_
 AXON_API void axon_chunk_cancel(axon_chunk_engine *engine);
 
 /** Cancels a session's inference, waits for a function's, and frees everything but the policy.
- *  Called by the function itself, it only says that the engine is to end when the function returns.
+ *  Called by the function itself, it only says that the engine is to end when the function returns. No other
+ *  thread may be in a call of the engine, nor enter one.
  *  @param engine  may be NULL */
 AXON_API void axon_chunk_close(axon_chunk_engine *engine);
 

@@ -289,7 +289,8 @@ class Chunks:
 
         Args:
             observation: copied when it is taken; for a session what Policy.infer() takes.
-            now: when it was taken, in seconds on the clock of next_action(); default now, on CLOCK_MONOTONIC.
+            now: when it was taken, in seconds on the clock of next_action(), of 0 or more; default now, on
+                CLOCK_MONOTONIC.
 
         Returns:
             Whether it was taken.
@@ -353,7 +354,8 @@ class Chunks:
         """The action for now.
 
         Args:
-            now: seconds on any clock that does not go back; default CLOCK_MONOTONIC, which is time.monotonic().
+            now: seconds, of 0 or more, on any clock that does not go back; default CLOCK_MONOTONIC, which is
+                time.monotonic().
 
         Returns:
             float64 (width,): the numbers of all chunks' fields one behind the other, see fields(). A copy, or with
@@ -369,12 +371,15 @@ class Chunks:
         try:
             status = lib.axon_chunk_next(
                 self._engine,
-                _NOW if now is None else int(now * 1e9),
+                _NOW if now is None else int(now * 1e9) if now >= 0 else _nanoseconds(now),
                 self._numbers,
                 _ROOM,
                 self._info,
                 self._error,
             )
+        except (TypeError, OverflowError):
+            _nanoseconds(now)
+            raise
         finally:
             self._in_next = 0
         if status:
@@ -502,10 +507,18 @@ def _doubles(numbers: Any, count: int) -> Any:
 
 
 def _nanoseconds(seconds: Any) -> int:
+    """A time as C has it.
+
+    Raises:
+        AxonValueError: it is none.
+    """
     try:
-        return int(seconds * 1e9)
+        number = int(seconds * 1e9)
     except (TypeError, ValueError, OverflowError):
-        raise AxonValueError(f"now is {seconds!r:.80}, not a number of seconds") from None
+        number = -1
+    if not 0 <= number < 1 << 62:
+        raise AxonValueError(f"now is {seconds!r:.80}, not a number of seconds of 0 or more")
+    return number
 
 
 def _at_least_one(number: Any, name: str) -> Any:

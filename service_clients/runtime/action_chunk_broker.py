@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,14 +18,16 @@ class ActionChunkBroker(BasePolicy):
 
     The steps of a chunk are the first dimension of its `actions` (or `action`). Of the other arrays in the reply,
     those whose first dimension is as long are chunks too; what is not (a state, an image, a timing) is given
-    with every step, whole. The inner policy is asked again when `action_horizon` steps have been handed out.
+    with every step, whole. The inner policy is asked again when `action_horizon` steps have been handed out, and the
+    robot waits for it: ChunkEngine does not.
     """
 
-    def __init__(self, policy: Any, action_horizon: int) -> None:
+    def __init__(self, policy: Any, action_horizon: int, keys: Sequence[str] | None = None) -> None:
         """
         Args:
             policy: anything with `infer` or `step`.
             action_horizon: how many steps of each chunk are used; a chunk may have more.
+            keys: which members of a reply are chunks, or hold them; all else is then given whole.
 
         Raises:
             ValueError: action_horizon is below 1.
@@ -36,6 +38,7 @@ class ActionChunkBroker(BasePolicy):
         act_of(policy)
         self._policy = policy
         self._action_horizon = action_horizon
+        self._keys = None if keys is None else frozenset(keys)
         self._cur_step = 0
         self._steps = 0
         self._last_results: dict[str, Any] | None = None
@@ -55,10 +58,13 @@ class ActionChunkBroker(BasePolicy):
         """
         if self._last_results is None:
             results = act_of(self._policy)(obs)
-            self._steps = _count_steps(results, self._action_horizon)
+            self._steps = _count_steps(self._chunks_of(results), self._action_horizon)
             self._last_results = results
             self._cur_step = 0
-        step = _slice(self._last_results, self._steps, self._cur_step)
+        chunks = self._chunks_of(self._last_results)
+        step = _slice(chunks, self._steps, self._cur_step)
+        if self._keys is not None:
+            step = {**self._last_results, **step}
         self._cur_step += 1
         if self._cur_step >= self._action_horizon:
             self._last_results = None
@@ -71,6 +77,15 @@ class ActionChunkBroker(BasePolicy):
         reset = getattr(self._policy, "reset", None)
         if reset is not None:
             reset(payload) if payload else reset()
+
+    def _chunks_of(self, results: Any) -> Any:
+        """The part of a reply that chunks are looked for in."""
+        if self._keys is None:
+            return results
+        missing = sorted(self._keys.difference(results))
+        if missing:
+            raise ValueError(f"the policy's reply has no {', '.join(missing)} (keys)")
+        return {key: results[key] for key in self._keys}
 
 
 def _arrays(value: Any) -> Iterator[np.ndarray[Any, Any]]:

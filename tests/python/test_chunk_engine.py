@@ -263,7 +263,7 @@ def test_an_observation_that_is_not_wanted_is_left_alone() -> None:
 def test_what_is_no_chunk_of_a_reply_need_not_travel() -> None:
     class Odd(Planner):
         def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
-            return {**super().infer(obs), "debug": object(), "n": 1 << 99, 5: {"more": None}}
+            return {**super().infer(obs), "debug": object(), "n": 1 << 99, "deep": {"more": None}}
 
     with ChunkEngine(Odd(), "blocking") as engine:
         assert set(engine.infer({"at": 1.0})) == {"actions"}
@@ -406,6 +406,9 @@ def test_arguments_that_cannot_be() -> None:
             engine.submit([1])  # type: ignore[arg-type]
         with pytest.raises(AxonValueError, match="now is 'soon'"):
             engine.submit({"at": 1.0}, "soon")  # type: ignore[arg-type]
+        for now in (-1.0, float("nan"), float("inf"), 1e30, "soon"):
+            with pytest.raises(AxonValueError, match=r"now is .*, not a number of seconds of 0 or more"):
+                engine.next_action(now)  # type: ignore[arg-type]
         with pytest.raises(AxonTypeError, match="payload is int"):
             engine.reset(3)  # type: ignore[arg-type]
         with pytest.raises(AxonTimeout, match="no action yet"):

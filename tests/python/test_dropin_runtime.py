@@ -298,3 +298,15 @@ def test_a_broker_finds_chunks_without_the_name() -> None:
         ActionChunkBroker(Infers(text="no"), 5).infer({})
     with pytest.raises(ValueError, match="action_horizon is 0"):
         ActionChunkBroker(Infers(), 0)
+
+
+def test_a_broker_may_be_told_which_members_are_chunks() -> None:
+    policy = Infers(plan={"arm": np.arange(8).reshape(4, 2)}, video=np.zeros((4, 9)), text="x")
+    broker = ActionChunkBroker(policy, 3, keys=["plan"])
+    for call in range(4):
+        step = broker.infer({})
+        assert step["plan"]["arm"].tolist() == policy.reply["plan"]["arm"][call % 3].tolist()
+        assert step["video"] is policy.reply["video"]
+        assert list(step) == ["plan", "video", "text"]
+    with pytest.raises(ValueError, match=r"no arm, leg \(keys\)"):
+        ActionChunkBroker(policy, 3, keys=["leg", "arm"]).infer({})
