@@ -26,7 +26,9 @@ _SKY = (214, 220, 226)
 _TABLE = (198, 182, 160)
 _PLANK = np.float32(0.11)  # its width
 _TEXELS = 1000  # per metre of the table
+_NEAR = 0.005  # what is nearer is not seen
 _FAR = 5.0  # the depth of what is no shape and no table
+_SIGNS = np.array([(i, j, k) for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)], np.float64)
 
 
 class Box(NamedTuple):
@@ -133,14 +135,19 @@ class Camera:
     def window(self, points: npt.ArrayLike) -> Window | None:
         """The pixels that the hull of points (n, 3) can cover; None: none of them."""
         height, width = self.size
-        pixels = self.project(points)
-        is_behind = np.isnan(pixels[:, 0])
-        if is_behind.all():
+        seen = (np.asarray(points, np.float64) - self.position) @ self.axes
+        is_ahead = seen[:, 2] > _NEAR
+        ahead, behind = seen[is_ahead], seen[~is_ahead]
+        if not len(ahead):
             return None
-        if is_behind.any():
-            return Window(slice(0, height), slice(0, width))
-        left, top = np.maximum(np.floor(pixels.min(axis=0)), 0).astype(int)
-        right, bottom = np.minimum(np.ceil(pixels.max(axis=0)), (width, height)).astype(int)
+        if len(behind):
+            # What of the hull is ahead has its corners also where an edge leads behind the camera.
+            share = (ahead[:, 2, None] - _NEAR) / (ahead[:, 2, None] - behind[None, :, 2])
+            crossing = ahead[:, None] + (behind[None] - ahead[:, None]) * share[..., None]
+            ahead = np.concatenate([ahead, crossing.reshape(-1, 3)])
+        pixels = ahead[:, :2] * (self.focal / ahead[:, 2:]) + (width / 2.0, height / 2.0)
+        left, top = np.clip(np.floor(pixels.min(axis=0)), 0, (width, height)).astype(int)
+        right, bottom = np.clip(np.ceil(pixels.max(axis=0)), 0, (width, height)).astype(int)
         if left >= right or top >= bottom:
             return None
         return Window(slice(int(top), int(bottom)), slice(int(left), int(right)))
@@ -236,14 +243,11 @@ def _table_points(camera: Camera, picture: Picture, window: Window) -> Floats:
 
 
 def _corners(shape: Shape) -> npt.NDArray[np.float64]:
-    """The corners (n, 3) of a hull around a shape."""
+    """Points (n, 3) whose hull holds a shape: a box's corners, those of the cubes around a capsule's ends."""
     if isinstance(shape, Box):
-        low, high = np.array(shape.center) - shape.half, np.array(shape.center) + shape.half
-    else:
-        low = np.minimum(shape.start, shape.end) - shape.radius
-        high = np.maximum(shape.start, shape.end) + shape.radius
-    choice = [(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
-    return np.where(np.array(choice, bool), high, low)
+        return np.array(shape.center) + _SIGNS * shape.half
+    ways = _SIGNS * shape.radius
+    return np.concatenate([np.array(shape.start) + ways, np.array(shape.end) + ways])
 
 
 def _meet(shape: Shape, origin: Triple, ray: Triple) -> tuple[Floats, Floats]:

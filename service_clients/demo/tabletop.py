@@ -37,6 +37,7 @@ __all__ = [
     "Imu",
     "Step",
     "Tabletop",
+    "box_of",
     "camera",
 ]
 
@@ -54,11 +55,11 @@ GRAVITY = 9.81
 
 COLORS = {"red": (206, 40, 38), "green": (44, 150, 62), "blue": (36, 84, 196)}
 # Where the camera "agentview" stands, what it looks at, and its field of view from top to bottom, in degrees.
-CAMERA = ((1.12, 0.1, 0.74), (0.3, 0.0, 0.12), 42.0)
+CAMERA = ((1.15, 0.1, 0.76), (0.36, 0.0, 0.09), 38.0)
 
 TASKS: dict[str, str] = {
-    **{f"lift_{color}_block": f"lift the {color} block" for color in COLORS},
     **{f"place_{color}_block": f"place the {color} block on the goal" for color in COLORS},
+    **{f"lift_{color}_block": f"lift the {color} block" for color in COLORS},
     "stack_red_on_blue": "stack the red block on the blue block",
 }
 ACTION_SPACE: dict[str, dict[str, Any]] = {
@@ -113,6 +114,15 @@ def camera(size: tuple[int, int]) -> Camera:
     return Camera(size, position, target, field_of_view)
 
 
+def box_of(world: Tabletop, color: str) -> dict[str, float]:
+    """The box {x1, y1, x2, y2} that a block takes up in the picture of "agentview", hidden or not."""
+    x, y, z = world.blocks[color]
+    ways = [(i, j, k) for i in (-_HALF, _HALF) for j in (-_HALF, _HALF) for k in (-_HALF, _HALF)]
+    corners = camera(world.image_size).project([(x + i, y + j, z + k) for i, j, k in ways])
+    (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
+    return {"x1": float(x1), "y1": float(y1), "x2": float(x2), "y2": float(y2)}
+
+
 class Tabletop:
     """One such world.
 
@@ -144,6 +154,7 @@ class Tabletop:
         self._is_over = True
         self._camera: Camera | None = None
         self._ground: Picture | None = None
+        self._rendered: dict[str, Picture] = {}
         self._settle_hand()
 
     # ---- episodes ----
@@ -177,6 +188,7 @@ class Tabletop:
         *places, self._goal = self._lay_out(len(COLORS) + 1)
         self._blocks = [_Block(color, x, y) for color, (x, y) in zip(COLORS, places)]
         self.steps, self._is_over = 0, False
+        self._rendered = {}
         self._settle_hand()
         return self._observe()
 
@@ -192,11 +204,12 @@ class Tabletop:
         if self._is_over:
             raise RuntimeError("no episode is under way: reset() comes first")
         delta, gripper = _numbers(action, "ee_delta", 3), _numbers(action, "gripper", 1)
+        self._rendered = {}
         self._move_hand(delta)
         self._move_gripper(gripper[0])
         self._fall()
         self.steps += 1
-        success = self._is_done()
+        success = self._judge()
         truncated = not success and self.steps >= MAX_STEPS
         self._is_over = success or truncated
         info = {"success": success, "steps": self.steps}
@@ -204,31 +217,67 @@ class Tabletop:
 
     # ---- what can be seen of it ----
 
-    def render(self, name: str = "agentview") -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    @property
+    def hand(self) -> tuple[float, float, float]:
+        """Where the hand is."""
+        x, y, z = self._hand
+        return x, y, z
+
+    @property
+    def blocks(self) -> dict[str, tuple[float, float, float]]:
+        """Where the blocks' centres are, by colour: for tests and judges, not for policies."""
+        return {block.color: (block.x, block.y, block.z) for block in self._blocks}
+
+    @property
+    def goal(self) -> tuple[float, float]:
+        """Where the goal's centre is, likewise."""
+        return self._goal
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no episode is under way: before reset(), and after its end."""
+        return self._is_over
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the task is."""
+        return bool(self._blocks) and self._judge()
+
+    def render(self, name: str = "agentview") -> Picture:
         """What a camera sees now: rgb uint8 (h, w, 3), and depth float32 (h, w), metres along its optical axis.
 
         Args:
             name: "agentview" stands opposite the robot; "eye_in_hand" sits on the wrist.
 
+        Returns:
+            A Picture, drawn once per step however often it is asked for, and read-only.
+
         Raises:
             KeyError: there is no such camera.
         """
-        if name == "agentview":
-            if self._camera is None or self._ground is None:
-                self._camera = camera(self.image_size)
-                self._ground = draw_ground(self._camera, *_TABLE)
-            eye, ground = self._camera, self._ground
-        elif name == "eye_in_hand":
+        if name not in self._rendered:
+            eye, ground = self._eye(name)
+            x, y = self._goal
+            goal = [Disc((x, y), GOAL_RADIUS, (52, 52, 60)), Disc((x, y), GOAL_YELLOW, (240, 196, 40))]
+            picture = draw(eye, ground, goal, self._shapes())
+            for pixels in picture:
+                pixels.setflags(write=False)
+            self._rendered[name] = picture
+        return self._rendered[name]
+
+    def _eye(self, name: str) -> tuple[Camera, Picture]:
+        """A camera, and the empty table as it sees it."""
+        if name == "eye_in_hand":
             x, y, z = self._hand
-            eye = Camera(
-                self.image_size, (x + 0.075, y, z + 0.13), (x + 0.01, y, z - 0.05), 70.0, up=(-1.0, 0.0, 0.0)
-            )
-            ground = draw_ground(eye, *_TABLE)
-        else:
+            at, target = (x + 0.075, y, z + 0.13), (x + 0.01, y, z - 0.05)
+            eye = Camera(self.image_size, at, target, 70.0, up=(-1.0, 0.0, 0.0))
+            return eye, draw_ground(eye, *_TABLE)
+        if name != "agentview":
             raise KeyError(f"no camera {name!r}; there are agentview, eye_in_hand")
-        (x, y), radius = self._goal, GOAL_RADIUS
-        goal = [Disc((x, y), radius, (52, 52, 60)), Disc((x, y), GOAL_YELLOW, (240, 196, 40))]
-        return tuple(draw(eye, ground, goal, self._shapes()))  # type: ignore[return-value]
+        if self._camera is None or self._ground is None:
+            self._camera = camera(self.image_size)
+            self._ground = draw_ground(self._camera, *_TABLE)
+        return self._camera, self._ground
 
     def imu(self) -> Imu:
         """The wrist's inertial sensor, from the hand's motion in the last step."""
@@ -376,7 +425,7 @@ class Tabletop:
                 height = top
         return height
 
-    def _is_done(self) -> bool:
+    def _judge(self) -> bool:
         assert self.task is not None
         verb, color = self.task.split("_")[:2]
         index = list(COLORS).index(color)

@@ -24,7 +24,7 @@ def started(task: str = "place_red_block", seed: int = 3) -> Tabletop:
 def move_to(world: Tabletop, target: list[float], gripper: float) -> tabletop.Step:
     """Moves the hand there, or until something stops it."""
     while True:
-        old = world._observe()["ee_pos"]
+        old = np.array(world.hand)
         step = world.step({"ee_delta": np.array(target) - old, "gripper": [gripper]})
         if np.abs(step.observation["ee_pos"] - old).max() < 1e-6:
             return step
@@ -32,9 +32,9 @@ def move_to(world: Tabletop, target: list[float], gripper: float) -> tabletop.St
 
 def grasp(world: Tabletop, color: str) -> None:
     """Comes down around a block and closes on it."""
-    block = next(block for block in world._blocks if block.color == color)
-    move_to(world, [block.x, block.y, 0.2], 0.0)
-    move_to(world, [block.x, block.y, block.z], 0.0)
+    x, y, z = world.blocks[color]
+    move_to(world, [x, y, 0.2], 0.0)
+    move_to(world, [x, y, z], 0.0)
     for _ in range(5):
         world.step({**STILL, "gripper": [1.0]})
 
@@ -105,7 +105,7 @@ def test_the_joints_bring_the_hand_to_where_it_is() -> None:
 
 
 def test_the_hand_stays_within_its_bounds_and_its_speed() -> None:
-    world, old = started(), started()._observe()["ee_pos"]
+    world, old = started(), np.array(tabletop.HOME)
     for _ in range(60):
         hand = world.step({"ee_delta": [9.0, -9.0, -9.0], "gripper": [7.0]}).observation["ee_pos"]
         assert np.abs(hand - old).max() <= tabletop.MAX_DELTA + 1e-12
@@ -116,44 +116,44 @@ def test_the_hand_stays_within_its_bounds_and_its_speed() -> None:
 def test_a_block_that_is_grasped_comes_along_and_falls_when_let_go() -> None:
     world = started("place_red_block")
     grasp(world, "red")
-    assert world._gripper == pytest.approx(1.0 - BLOCK / tabletop.OPENING), "the fingers stop at the block"
-    x, y, _ = world._observe()["ee_pos"]
+    stopped = world.step({**STILL, "gripper": [1.0]}).observation["gripper_position"]
+    assert stopped == pytest.approx(1.0 - BLOCK / tabletop.OPENING), "the fingers stop at the block"
+    x, y, _ = world.hand
     move_to(world, [x, y, 0.3], 1.0)
-    assert world._blocks[0].z == pytest.approx(0.3, abs=0.01)
+    assert world.blocks["red"][2] == pytest.approx(0.3, abs=0.01)
     for _ in range(20):
         world.step(STILL)
-    assert world._blocks[0].z == pytest.approx(BLOCK / 2)
+    assert world.blocks["red"][2] == pytest.approx(BLOCK / 2)
 
 
 def test_a_block_comes_to_rest_on_another() -> None:
     world = started("stack_red_on_blue")
     grasp(world, "red")
-    x, y, _ = world._observe()["ee_pos"]
-    blue = world._blocks[2]
+    x, y, _ = world.hand
     move_to(world, [x, y, 0.2], 1.0)
-    move_to(world, [blue.x, blue.y, 0.2], 1.0)
-    assert not move_to(world, [blue.x, blue.y, 0.08], 1.0).terminated, "it is still held"
+    x, y, _ = world.blocks["blue"]
+    move_to(world, [x, y, 0.2], 1.0)
+    assert not move_to(world, [x, y, 0.08], 1.0).terminated, "it is still held"
     for _ in range(20):
         step = world.step(STILL)
         if step.terminated:
             break
     assert step.reward == 1.0
     assert step.info["success"]
-    assert world._blocks[0].z == pytest.approx(1.5 * BLOCK)
+    assert world.blocks["red"][2] == pytest.approx(1.5 * BLOCK)
 
 
 def test_fingers_push_what_is_in_their_way_and_stop_on_what_is_below() -> None:
     world = started()
-    red = world._blocks[0]
-    x, y = red.x, red.y
+    x, y, _ = world.blocks["red"]
     move_to(world, [x, y + 0.046, 0.25], 0.0)
     hand = move_to(world, [x, y + 0.046, 0.012], 0.0).observation["ee_pos"]
     assert hand[2] == pytest.approx(BLOCK + 0.01), "a finger stands on the block"
     move_to(world, [x, y + 0.1, 0.1], 1.0)
     move_to(world, [x, y + 0.1, 0.02], 1.0)
     move_to(world, [x, y + 0.02, 0.02], 1.0)
-    assert red.y < y - 0.01
-    assert red.x == pytest.approx(x)
+    assert world.blocks["red"][1] < y - 0.01
+    assert world.blocks["red"][0] == pytest.approx(x)
 
 
 def test_an_episode_without_success_is_truncated_and_then_over() -> None:
@@ -191,13 +191,12 @@ def test_what_the_camera_sees_lies_where_the_world_says(seed: int) -> None:
     rgb, depth = world.render()
     camera = tabletop.camera(world.image_size)
     points = camera.points(depth)
-    for block in world._blocks:
-        ((x, y),) = camera.project([(block.x, block.y, BLOCK)])
-        column, row = int(x), int(y)
+    for color, (x, y, _) in world.blocks.items():
+        ((across, down),) = camera.project([(x, y, BLOCK)])
+        column, row = int(across), int(down)
         seen = rgb[row, column].astype(int)
-        strongest = int(np.argmax(tabletop.COLORS[block.color]))
-        assert int(np.argmax(seen)) == strongest
-        assert np.abs(points[row, column] - [block.x, block.y, BLOCK]).max() < 0.01
+        assert int(np.argmax(seen)) == int(np.argmax(tabletop.COLORS[color]))
+        assert np.abs(points[row, column] - [x, y, BLOCK]).max() < 0.01
 
 
 @pytest.mark.parametrize(
@@ -213,10 +212,10 @@ def test_what_the_camera_sees_lies_where_the_world_says(seed: int) -> None:
 )
 def test_an_action_that_is_none_is_refused_and_moves_nothing(action: Any, said: str) -> None:
     world = started()
-    before = world._observe()["ee_pos"]
+    before = world.hand
     with pytest.raises(ValueError, match=said):
         world.step(action)
-    assert np.array_equal(world._observe()["ee_pos"], before)
+    assert world.hand == before
     assert world.steps == 0
 
 

@@ -59,12 +59,12 @@ def test_it_sees_where_things_lie_to_a_few_millimetres(seed: int) -> None:
     world, observation = first_observation("place_red_block", seed)
     camera = tabletop.camera(world.image_size)
     seen = expert.look(camera, observation["agentview_image"], observation["agentview_depth"])
-    for block in world._blocks:
-        found = seen.blocks[block.color]
+    for color, place in world.blocks.items():
+        found = seen.blocks[color]
         assert found is not None
-        assert np.abs(found - [block.x, block.y, block.z]).max() < 0.005
+        assert np.abs(found - place).max() < 0.005
     assert seen.goal is not None
-    assert np.abs(seen.goal[:2] - world._goal).max() < 0.01
+    assert np.abs(seen.goal[:2] - world.goal).max() < 0.01
 
 
 def test_every_row_of_a_chunk_is_an_action_that_the_world_takes() -> None:
