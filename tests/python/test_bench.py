@@ -169,6 +169,14 @@ class Answers:
         return self.answer
 
 
+def test_the_tabletops_run_times_steps_pictures_and_the_expert(tmp_path: Path) -> None:
+    done = run("tabletop", "--rounds", "1", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "tabletop.json").read_text())
+    assert [line["unit"] for line in told] == ["steps/s", "ms", "ms", "ms"]
+    assert all(line["value"] > 0 and line["case"] in done.stdout for line in told)
+
+
 @pytest.mark.parametrize("answer", ["301087 1 3", "301088 2 3", "301088 1 4"])
 def test_servers_whose_policies_see_or_say_different_things_fail_the_run(answer: str) -> None:
     servers: Any = [Answers("axon-server", "ok"), Answers("openpi-server", "ok")]
