@@ -299,3 +299,16 @@ def test_a_jump_where_a_chunk_begins_is_a_jerk() -> None:
 def test_jitter_is_what_the_time_between_commands_is_off_the_period() -> None:
     ticks = np.arange(200) / 50 + np.arange(200) % 2 * 0.003
     assert control.jitter_ms(trace_of(ticks), 50) == pytest.approx(3)
+
+
+def test_chunk_quick_run_times_every_mode_from_c_and_python(tmp_path: Path) -> None:
+    done = run("chunk", "--quick", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    entries = json.loads((tmp_path / "chunk.json").read_text())
+    assert {(entry["language"], entry["mode"], entry["width"]) for entry in entries} == {
+        (language, mode, width)
+        for language in ("C", "Python")
+        for mode in ("blocking", "prefetch", "aligned", "ensemble", "rtc")
+        for width in (7, 14)
+    }
+    assert all(0 < entry["mean_ns"] for entry in entries)
