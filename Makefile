@@ -115,7 +115,7 @@ $(NATIVE): $(BUILD)/libaxon.a $(wildcard setup.py service_clients/_axon/*.py inc
 	@$(if $(SAN),ln -sf $(CURDIR)/service_clients/_axon/*.py $(@D))
 	@touch $@
 
-bench: ## axon beside its peers, in one run: BENCH=policy, server, http, pictures, control
+bench: ## axon beside its peers, in one run: BENCH=policy, server, http, pictures, control, resize
 	@tools/setup.sh develop
 	@$(MAKE) native
 	@$(PY) -m benchmarks.$(BENCH)

@@ -77,12 +77,15 @@ INLINE void low_bytes(uint8_t *out, const int32_t *numbers, size_t count)
 /* Of what is no int32, and of NaN, all bits are cleared. */
 INLINE void bytes_of_floats(uint8_t *out, const uint8_t *in, size_t count)
 {
+    const floats limit = {0x1p31f, 0x1p31f, 0x1p31f, 0x1p31f};
+    const ints sign = {INT32_MIN, INT32_MIN, INT32_MIN, INT32_MIN};
     floats four[TOGETHER / 4] = {{0}};
     int32_t numbers[TOGETHER];
     memcpy(four, in, count * sizeof(float));
     for (size_t i = 0; i < TOGETHER / 4; i++) {
         floats x = 255 * four[i];
-        ints whole = __builtin_convertvector((floats)((ints)x & (x >= -0x1p31f) & (x < 0x1p31f)), ints);
+        ints fits = (floats)((ints)x & ~sign) < limit; /* -2^31 would too, and ends in a byte of 0 anyway */
+        ints whole = __builtin_convertvector((floats)((ints)x & fits), ints);
         memcpy(numbers + 4 * i, &whole, sizeof whole);
     }
     low_bytes(out, numbers, count);

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support import CHECKOUT
 
-from benchmarks import control, control_path, harness, http, policy, server
+from benchmarks import control, control_path, harness, http, policy, resize, server
 from benchmarks.http_contender import detect_payload
 
 
@@ -312,3 +312,23 @@ def test_chunk_quick_run_times_every_mode_from_c_and_python(tmp_path: Path) -> N
         for width in (7, 14)
     }
     assert all(0 < entry["mean_ns"] for entry in entries)
+
+
+def test_resize_quick_run_compares_the_pixels_of_all(tmp_path: Path) -> None:
+    done = run("resize", "--quick", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+    entries = json.loads((tmp_path / "resize.json").read_text())
+    assert [list(entry) for entry in entries] == [["case", "name", "size_bytes", "value", "unit"]] * len(
+        entries
+    )
+    timed = {(entry["case"], entry["name"]) for entry in entries if entry["value"] > 0}
+    assert {(case, name) for case in ("bilinear", "pad", "alpha") for name in ("axon", "pillow")} <= timed
+    assert {("pad", "openpi-client"), ("convert", "openpi-client")} <= timed
+
+
+def test_a_picture_that_differs_fails_the_resize_run() -> None:
+    black = np.zeros((4, 4, 3), np.uint8)
+    resize.check_answers("same", {"axon": lambda: black, "pillow": lambda: black[1:3]}, None)
+    with pytest.raises(harness.BenchError, match="other: axon and Pillow differ in 24 samples"):
+        resize.check_answers("other", {"axon": lambda: black, "pillow": lambda: black[1:3, :] + 1}, None)
