@@ -41,7 +41,9 @@ ECHOES  := $(patsubst tests/autobahn/%.c,$(BUILD)/autobahn/%,$(wildcard tests/au
 PY      := .venv/bin/python
 NATIVE  := $(if $(SAN),$(BUILD)/python/)service_clients/_axon/_native.abi3.so
 # Python itself is not sanitised, and frees little at its end. Without libstdc++ libasan ends it when OpenCV throws.
-SANITISED = PYTHONPATH=$(CURDIR)/$(BUILD)/python ASAN_OPTIONS=detect_leaks=0 \
+# The safe path (Python 3.11) keeps the checkout, where the working directory is, from coming before $(BUILD)/python.
+SANITISED = PYTHONSAFEPATH=1 ASAN_OPTIONS=detect_leaks=0 \
+	PYTHONPATH=$(CURDIR)/$(BUILD)/python:$(CURDIR)/tools:$(CURDIR)/tests/python/peers \
 	LD_PRELOAD="$(foreach l,libasan libstdc++,$(shell $(CC) -print-file-name=$(l).so))"
 LINTED  := $(wildcard service_clients tools tests benchmarks setup.py)
 
