@@ -18,7 +18,7 @@ What the arm was told, and when, is written down. Of that:
     stalls         ticks that passed while the loop was not waiting: this machine was busy with something else
     jitter p99     of the time from one command to the next, off the period, at 50, 200 and 1000 ticks a second
 
-Beside it: a bare clock_nanosleep loop and axon's pacer, in turns, both in C (ticks.c); what one next_action() costs, from C
+Beside it: a bare clock_nanosleep loop and axon's pacer, tick about, both in C (ticks.c); what one next_action() costs, from C
 (chunk_next.c) and from Python. A target that is missed is printed and does not fail the run.
 
 Writes control.json and control.png.
@@ -216,7 +216,7 @@ class Robots:
 
 @dataclass
 class Ticks:
-    """Wake-up errors at one rate, in us: p50 and p99 of rounds that took turns."""
+    """Wake-up errors at one rate, in us."""
 
     hz: int
     p50_us: dict[str, float]
@@ -224,23 +224,21 @@ class Ticks:
 
 
 def time_ticks(program: Worker, hz: int, rounds: int, seconds: float) -> Ticks:
-    """The bare loop and the pacer in turns."""
-    count = max(5, int(hz * seconds))
-    results = {name: Rounds() for name in ("bare", "pacer")}
-    p99s: dict[str, list[float]] = {name: [] for name in results}
-    for turn in range(rounds):
-        for name in list(results)[:: 1 if turn % 2 else -1]:
-            errors = program.numbers(f"{name} {hz} {count}")
-            results[name].p50s.append(max(1, percentile(errors, 0.5)) / 1e3)
-            p99s[name].append(percentile(errors, 0.99) / 1e3)
-    loud = {name: Rounds(p50s=[max(value, 1e-3) for value in values]) for name, values in p99s.items()}
-    kept = quiet_rounds(loud)
-    for result in results.values():
-        result.kept = kept
+    """Wake-up errors of the bare loop and of the pacer, all of those of the quieter half of the rounds together."""
+    count = max(10, int(hz * seconds) // 2 * 2)
+    errors: dict[str, list[list[int]]] = {"bare": [], "pacer": []}
+    for _ in range(rounds):
+        numbers = program.numbers(f"round {hz} {count}")
+        errors["bare"].append(numbers[::2])
+        errors["pacer"].append(numbers[1::2])
+    kept = quiet_rounds(
+        {name: Rounds([max(1.0, percentile(it, 0.99)) for it in turns]) for name, turns in errors.items()}
+    )
+    together = {name: [ns for i in kept for ns in turns[i]] for name, turns in errors.items()}
     return Ticks(
         hz,
-        {name: result.p50_ms for name, result in results.items()},
-        {name: result.median_of(p99s[name]) for name, result in results.items()},
+        {name: percentile(found, 0.5) / 1e3 for name, found in together.items()},
+        {name: percentile(found, 0.99) / 1e3 for name, found in together.items()},
     )
 
 
@@ -385,7 +383,7 @@ def measure(options: argparse.Namespace) -> Report:
         if program.read() != "ready":
             raise BenchError("ticks: not ready")
         for hz in RATES:
-            rounds, length = (2, 0.1) if options.quick else (24 if hz == 200 else 6, 0.5)
+            rounds, length = (2, 0.1) if options.quick else (24 if hz == 200 else 8, 1.0)
             report.ticks.append(time_ticks(program, hz, rounds, length))
     finally:
         program.stop()
