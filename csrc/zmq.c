@@ -82,10 +82,19 @@ size_t axi_zmq_size(const axi_zmq_frame *frame)
     return zmq_msg_size((const zmq_msg_t *)(const void *)frame->storage);
 }
 
-static void release_frame(void *frame)
+void axi_zmq_give(void *frame)
 {
+    if (!frame) return;
     axi_zmq_drop(frame);
     free(frame);
+}
+
+void *axi_zmq_take(axon_value *root, void **data, size_t *length)
+{
+    axi_zmq_frame *frame = axi_value_take_message(root).memory;
+    *data = frame ? zmq_msg_data(of(frame)) : NULL;
+    *length = frame ? axi_zmq_size(frame) : 0;
+    return frame;
 }
 
 axon_status axi_zmq_unpack(axi_zmq_frame *frame, const char *subject, axon_value **value, axon_error *err)
@@ -97,7 +106,7 @@ axon_status axi_zmq_unpack(axi_zmq_frame *frame, const char *subject, axon_value
     }
     zmq_msg_init(of(kept));
     zmq_msg_move(of(kept), of(frame));
-    const axi_backing backing = {kept, release_frame};
+    const axi_backing backing = {kept, axi_zmq_give};
     return axi_unpack_on(zmq_msg_data(of(kept)), zmq_msg_size(of(kept)), backing, subject, value, err);
 }
 

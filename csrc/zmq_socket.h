@@ -29,6 +29,11 @@ size_t axi_zmq_size(const axi_zmq_frame *frame);
 /* Reads a frame, which is the call's, without copying it: the tree keeps it. */
 axon_status axi_zmq_unpack(axi_zmq_frame *frame, const char *subject, axon_value **value, axon_error *err);
 
+/* Takes the frame out of a tree that axi_zmq_unpack() made, which is not to be looked at after the frame was given
+ * back with axi_zmq_give(): where its bytes are, and how many. NULL when the tree has none. */
+void *axi_zmq_take(axon_value *root, void **data, size_t *length);
+void axi_zmq_give(void *frame);
+
 /* What a look for a message may find. */
 typedef enum {
     AXI_ZMQ_NOTHING,

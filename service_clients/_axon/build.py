@@ -104,6 +104,13 @@ static void *axb_take_message(axon_request *request, size_t *length)
 }
 static void axb_give_message(void *message) { axi_spare_give(message); }
 
+/* See zmq_socket.h. */
+static void *axb_take_frame(axon_value *root, void **data, size_t *length)
+{
+    return axi_zmq_take(root, data, length);
+}
+static void axb_give_frame(void *frame) { axi_zmq_give(frame); }
+
 /* Python 3.8 does not export it by itself under -fvisibility=hidden. */
 __attribute__((visibility("default"))) PyObject *PyInit__native(void);
 """
@@ -135,6 +142,8 @@ size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room, size_t
 axon_array *axb_take_array(const axon_value *value);
 void *axb_take_message(axon_request *request, size_t *length);
 void axb_give_message(void *message);
+void *axb_take_frame(axon_value *root, void **data, size_t *length);
+void axb_give_frame(void *frame);
 """
 
 
@@ -203,7 +212,7 @@ def builder() -> FFI:
     includes = "".join(f"#include <{header[len('include/') :]}>\n" for header in headers())
     ffi.set_source(
         "service_clients._axon._native",
-        f"#include <unistd.h>\n#include <stdbool.h>\n{includes}#include <server_internal.h>\n#include <spare.h>\n#include <value_internal.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
+        f"#include <unistd.h>\n#include <stdbool.h>\n{includes}#include <server_internal.h>\n#include <spare.h>\n#include <value_internal.h>\n#include <zmq_socket.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
         sources=[] if archive else sorted(glob("csrc/*.c") + glob("csrc/services/*.c")),
         depends=[archive] if archive else headers() + sorted(glob("csrc/**/*.h", recursive=True)),
         extra_objects=[archive] if archive else [],

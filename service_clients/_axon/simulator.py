@@ -11,7 +11,7 @@ from service_clients._axon.handle import Handle
 from service_clients._axon.options import c_string, fill, milliseconds
 from service_clients._axon.reply import Percentiles, Timing
 from service_clients._axon.simulator_errors import simulator_error
-from service_clients._axon.values import read, write
+from service_clients._axon.values import Memory, read, write
 
 __all__ = ["Simulator", "SimulatorStats", "StepResult"]
 
@@ -49,6 +49,18 @@ class SimulatorStats(NamedTuple):
     sessions: int
     window: int
     step: Percentiles
+
+
+class _FrameMemory(Memory):
+    """A received ZeroMQ message, taken out of its tree: large arrays stay in it."""
+
+    __slots__ = ()
+
+    def __init__(self, root: Any) -> None:
+        data, length = ffi.new("void **"), ffi.new("size_t *")
+        frame = ffi.gc(lib.axb_take_frame(root, data, length), lib.axb_give_frame)
+        self.start = ffi.gc(ffi.cast("char *", data[0]), lambda _data: frame)
+        self.buffer = ffi.buffer(self.start, length[0])
 
 
 class Simulator(Handle):
@@ -190,13 +202,13 @@ class Simulator(Handle):
         tree = write(action, "action", keep)
         try:
             self._run(lambda pointer, error: lib.axon_simulator_step(pointer, tree, outcome, error), timeout)
-            info = {} if outcome.info == ffi.NULL else read(outcome.info)
+            memory = _FrameMemory(outcome.reply)
             return StepResult(
-                read(outcome.observation),
+                read(outcome.observation, memory),
                 outcome.reward,
                 bool(outcome.terminated),
                 bool(outcome.truncated),
-                info,
+                read(outcome.info, memory) if outcome.info else {},
             )
         finally:
             lib.axon_value_free(tree)
@@ -259,7 +271,7 @@ class Simulator(Handle):
         out = ffi.new(_TREE)
         try:
             self._run(lambda pointer, error: function(pointer, *arguments, out, error), timeout)
-            return read(out[0])
+            return read(out[0], _FrameMemory(out[0]))
         finally:
             lib.axon_value_free(out[0])
 
