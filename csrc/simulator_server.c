@@ -547,16 +547,15 @@ static axon_status hand_out(axon_simulator_session *session, incoming *message,
     *request = NULL;
     if (status != AXON_OK) {
         axi_log(AXON_LOG_WARN, "%s: %s: %s", server->address, session->name, failure.message);
-        bool was_understood = session->was_understood;
         axon_simulator_request_fail(made, "invalid_params", failure.message, NULL);
-        if (was_understood) return AXON_OK;
-        pthread_mutex_lock(&server->lock); /* whoever talks nonsense from the start holds no session */
-        end_session(session);
+        pthread_mutex_lock(&server->lock);
+        if (!session->was_understood)
+            end_session(session); /* who talks nonsense from the start holds none */
         pthread_mutex_unlock(&server->lock);
         return AXON_OK;
     }
-    session->was_understood = true;
     pthread_mutex_lock(&server->lock);
+    session->was_understood = true;
     server->stats.requests++;
     pthread_mutex_unlock(&server->lock);
     *request = made;

@@ -13,6 +13,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __SANITIZE_THREAD__
+/* libzmq is not sanitised, so it cannot be seen that its queues hand memory from one thread to the other in order. What
+ * axon does by itself is still looked at. */
+const char *__tsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__tsan_default_suppressions(void)
+{
+    return "race:libzmq.so\n";
+}
+#endif
+
 static axon_error err;
 
 /* ---- a simulator that counts ------------------------------------------------------------------------- */
@@ -499,6 +509,8 @@ static void a_forks_child_may_only_close(void **state)
 
 /* ---- the server -------------------------------------------------------------------------------------- */
 
+static atomic_bool has_stepped;
+
 static void *step_slowly(void *simulator)
 {
     axon_simulator_outcome outcome;
@@ -507,6 +519,7 @@ static void *step_slowly(void *simulator)
     axon_value_set(action, "sleep", axon_value_int(1500));
     if (axon_simulator_step(simulator, action, &outcome, NULL) == AXON_OK) axon_value_free(outcome.reply);
     axon_value_free(action);
+    atomic_store(&has_stepped, true);
     return NULL;
 }
 
@@ -515,16 +528,14 @@ static void a_slow_session_stalls_no_other(void **state)
     (void)state;
     double at = 0;
     pthread_t thread;
-    struct timespec before, after;
     served *self = begin(NULL, false);
     axon_simulator *slow = play(self, NULL), *quick = play(self, NULL);
-    clock_gettime(CLOCK_MONOTONIC, &before);
     pthread_create(&thread, NULL, step_slowly, slow);
-    for (int i = 1; i <= 50; i++)
+    for (int i = 1; i <= 10; i++)
         assert_ok(step(quick, 0.1, 0, &at), &err);
-    clock_gettime(CLOCK_MONOTONIC, &after);
-    assert_true(after.tv_sec - before.tv_sec < 2 && at > 4.9);
+    assert_false(atomic_load(&has_stepped));
     pthread_join(thread, NULL);
+    assert_true(atomic_load(&has_stepped));
     axon_simulator_close(slow);
     axon_simulator_close(quick);
     finish(self);
