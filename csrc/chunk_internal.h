@@ -102,6 +102,8 @@ struct axon_chunk_engine {
     _Atomic axi_tick now; /* the controller's last tick; calls: the next one's number */
     atomic_uint_fast64_t steps, starved, late, stale, skipped;
 
+    atomic_bool in_next;
+
     /* the fast side */
     _Alignas(64) axi_player player;
 

@@ -433,15 +433,13 @@ static axon_status check_next(const axon_chunk_engine *engine, const double *act
     return action ? AXON_OK : axi_fail(err, AXON_EINVAL, "action: it is NULL");
 }
 
-axon_status axon_chunk_next(axon_chunk_engine *engine, int64_t now, double *action, size_t room,
-                            axon_chunk_info *info, axon_error *err)
+static axon_status next_action(axon_chunk_engine *engine, int64_t now, double *action, size_t room,
+                               axon_chunk_info *info, axon_error *err)
 {
-    axon_status status = check_next(engine, action, err);
-    if (status != AXON_OK) return status;
     uint32_t generation = atomic_load_explicit(&engine->generation, memory_order_acquire);
     if (generation != engine->player.generation) begin_episode(engine, generation);
     axi_tick tick;
-    status = read_clock(engine, now, &tick, err);
+    axon_status status = read_clock(engine, now, &tick, err);
     if (status != AXON_OK) return status;
     status = find_action(engine, &tick, err);
     size_t width = atomic_load_explicit(&engine->width, memory_order_acquire);
@@ -450,5 +448,17 @@ axon_status axon_chunk_next(axon_chunk_engine *engine, int64_t now, double *acti
     if (status == AXON_OK) status = hand_out(engine, tick, action, err);
     publish(engine, tick);
     if (status == AXON_OK && info) inform(engine, tick, info);
+    return status;
+}
+
+axon_status axon_chunk_next(axon_chunk_engine *engine, int64_t now, double *action, size_t room,
+                            axon_chunk_info *info, axon_error *err)
+{
+    axon_status status = check_next(engine, action, err);
+    if (status != AXON_OK) return status;
+    if (atomic_exchange_explicit(&engine->in_next, true, memory_order_acquire))
+        return axi_fail(err, AXON_EINVAL, "engine: another thread is taking an action");
+    status = next_action(engine, now, action, room, info, err);
+    atomic_store_explicit(&engine->in_next, false, memory_order_release);
     return status;
 }

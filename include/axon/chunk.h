@@ -162,7 +162,7 @@ typedef struct axon_chunk_info {
  *  @return what the policy failed with, once (on_error); AXON_EPROTOCOL: a reply without chunks, of another width
  *          than before, with too few steps or a NaN; AXON_ETIMEOUT: nothing is left (AXON_CHUNK_RAISE), or
  *          nothing came in time; AXON_EINVAL: too little room, a time before that of the last call, an observation's time by
- *          another clock */
+ *          another clock, another thread in this call */
 AXON_API axon_status axon_chunk_next(axon_chunk_engine *engine, int64_t now, double *action, size_t room,
                                      axon_chunk_info *info, axon_error *err);
 

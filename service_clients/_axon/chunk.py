@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
@@ -85,7 +86,8 @@ class _Caller:
         self.reset = getattr(policy, "reset", None)
         self.observations: dict[int, Any] = {}
         self.tickets = 0
-        self.raised: BaseException | None = None
+        self.calls = 0
+        self.raised: tuple[int, BaseException | None] = (0, None)  # by which call
         self.keep: list[Any] = []  # what the last reply borrows from
 
     def ticket_for(self, observation: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,13 +118,17 @@ class _Caller:
 def axb_ask_policy(user: Any, kind: int, value: Any, actions: Any, err: Any) -> int:
     """Called by C on the engine's thread."""
     caller: _Caller = ffi.from_handle(user)
+    caller.calls = caller.calls % 0x7FFFFFFF + 1
     try:
         caller.ask(kind, value, actions)
     except BaseException as problem:
-        caller.raised = problem
+        caller.raised = caller.calls, problem
         text = f"{type(problem).__name__}: {problem}".replace("\0", "?").encode("utf-8", "replace")
-        ffi.memmove(err.message, text[: len(err.message) - 1], min(len(text), len(err.message) - 1))
-        return int(getattr(problem, "status", lib.AXON_ESERVER) or lib.AXON_ESERVER)
+        text = text[: len(err.message) - 1]
+        err.code = getattr(problem, "status", 0) or lib.AXON_ESERVER
+        err.http_status = caller.calls  # which finds the exception again
+        ffi.memmove(err.message, text, len(text))
+        return int(err.code)
     return int(lib.AXON_OK)
 
 
@@ -247,7 +253,8 @@ class Chunks:
             options.dimensions = kinds = ffi.new("int32_t[]", _kinds(dimensions))
             options.dimension_count = len(kinds)
             keep.append(kinds)
-        self._mode = mode
+        self._mode, self._closing = mode, False
+        self._process = os.getpid()
         self._interpolates = action_hz is not None
         self._open(policy, options)
         self._numbers = ffi.new("double[]", _ROOM)
@@ -256,7 +263,6 @@ class Chunks:
         self._action: Any = None  # a view of _numbers, once the width is known
         self._reuses = reuse_array
         self._in_next = self._in_submit = 0  # the thread that is inside, so that close() can wait for it
-        self._closing = False
 
     def _open(self, policy: Any, options: Any) -> None:
         out, error = ffi.new("axon_chunk_engine **"), new_error()
@@ -403,14 +409,13 @@ class Chunks:
             self.close()
         self._check_open()
         raise_pending()
-        problem = failure(status, self._error)
-        caller = self._caller
-        if caller is not None and caller.raised is not None:
-            raised = caller.raised
-            if str(problem) == f"{type(raised).__name__}: {raised}":
-                caller.raised = None
+        if self._caller is not None and self._error.http_status:
+            call, raised = self._caller.raised
+            if raised is not None and call == self._error.http_status:
+                self._caller.raised = 0, None
                 raise raised
-        raise problem
+            self._error.http_status = 0
+        raise failure(status, self._error)
 
     # ---- what it knows
 
@@ -465,7 +470,7 @@ class Chunks:
         self._closing = True
         engine, self._engine = self._engine, ffi.NULL
         here = threading.get_ident()
-        while self._in_next or self._in_submit:
+        while os.getpid() == self._process and (self._in_next or self._in_submit):
             if engine == ffi.NULL:
                 return  # somebody else is at it
             lib.axon_chunk_cancel(engine)

@@ -857,6 +857,33 @@ static void a_wait_can_be_cancelled(void **state)
     close_bench(b);
 }
 
+static void *take_one(void *user)
+{
+    bench *b = user;
+    double action[2];
+    axon_error error;
+    axon_status status = axon_chunk_next(b->engine, 0, action, 2, NULL, &error);
+    if (status == AXON_EINVAL && strstr(error.message, "another thread is taking an action"))
+        atomic_store(&b->policy.gate, -1);
+    return (void *)(intptr_t)status;
+}
+
+static void of_two_threads_that_take_an_action_one_is_refused(void **state)
+{
+    (void)state;
+    bench *b = open_with((axon_chunk_options){0}, 3);
+    pthread_t one, other;
+    void *first, *second;
+    atomic_store(&b->policy.gate, 0); /* opened by the one that is refused */
+    submit(b, 0, 0);
+    assert_int_equal(pthread_create(&one, NULL, take_one, b), 0);
+    assert_int_equal(pthread_create(&other, NULL, take_one, b), 0);
+    pthread_join(one, &first);
+    pthread_join(other, &second);
+    assert_int_equal((intptr_t)first + (intptr_t)second, AXON_EINVAL); /* and AXON_OK */
+    close_bench(b);
+}
+
 static axon_status close_itself(void *user, axon_request_kind kind, const axon_value *value,
                                 axon_value **actions, axon_error *error)
 {
@@ -954,6 +981,100 @@ static void threads_submit_take_and_reset_at_once(void **state)
     stress(AXON_CHUNK_ENSEMBLE);
 }
 
+/* ---- over a session ------------------------------------------------------------------------------ */
+
+static void *serve(void *user)
+{
+    void **both = user;
+    axon_server_serve(both[0], make_plan, both[1], NULL);
+    return NULL;
+}
+
+/* The bench's policy behind a server, and an engine over a session with that. */
+typedef struct {
+    bench *b;
+    void *served[2];
+    axon_policy *policy;
+    pthread_t thread;
+} remote;
+
+static remote *open_remote(axon_chunk_options options)
+{
+    remote *r = calloc(1, sizeof *r);
+    r->b = open_with((axon_chunk_options){0}, 4);
+    axon_chunk_close(r->b->engine);
+    axon_server_options o = {.size = sizeof o, .port = AXON_ANY_PORT};
+    axon_server *server;
+    assert_ok(axon_server_open(&server, NULL, &o, &err), &err);
+    r->served[0] = server;
+    r->served[1] = &r->b->policy;
+    assert_int_equal(pthread_create(&r->thread, NULL, serve, r->served), 0);
+    assert_ok(axon_policy_open(&r->policy, axon_server_url(server), NULL, &err), &err);
+    options.size = sizeof options;
+    options.wait_ms = PATIENCE_MS;
+    assert_ok(axon_chunk_open(&r->b->engine, r->policy, &options, &err), &err);
+    return r;
+}
+
+static void close_remote(remote *r)
+{
+    axon_chunk_close(r->b->engine);
+    atomic_store(&r->b->policy.gate, -1);
+    axon_policy_close(r->policy);
+    axon_server_stop(r->served[0]);
+    pthread_join(r->thread, NULL);
+    axon_server_close(r->served[0]);
+    free(r->b);
+    free(r);
+}
+
+static void a_session_is_asked_and_its_failures_are_told(void **state)
+{
+    (void)state;
+    remote *r = open_remote((axon_chunk_options){.mode = AXON_CHUNK_PREFETCH, .prefetch_steps = 1});
+    plan_from(r->b, 0, 0);
+    for (int i = 0; i < 3; i++)
+        assert_number(next(r->b), i);
+    atomic_store(&r->b->policy.fails, 1);
+    plan_from(r->b, 100, 0);
+    assert_fails(try_next(r->b, 0), AXON_ESERVER, &err, "the GPU is on fire");
+    plan_from(r->b, 200, 0);
+    assert_number(next(r->b), 3);
+    assert_number(next(r->b), 200);
+    close_remote(r);
+}
+
+static void a_reset_cancels_what_a_session_is_doing(void **state)
+{
+    (void)state;
+    remote *r = open_remote((axon_chunk_options){.mode = AXON_CHUNK_ALIGNED});
+    for (int64_t episode = 1; episode <= 5; episode++) {
+        int asked = atomic_load(&r->b->policy.asked);
+        atomic_store(&r->b->policy.gate, 0);
+        assert_true(submit(r->b, 1000 * episode, 0));
+        while (atomic_load(&r->b->policy.asked) == asked)
+            usleep(200);
+        assert_ok(axon_chunk_reset(r->b->engine, NULL, &err), &err);
+        assert_true(submit(r->b, 1000 * episode + 500, 0));
+        atomic_store(&r->b->policy.gate, -1);
+        assert_number(next(r->b), (double)(1000 * episode + 500));
+        assert_ok(axon_chunk_reset(r->b->engine, NULL, &err), &err);
+    }
+    assert_int_equal(stats_of(r->b).discarded, 5);
+    close_remote(r);
+}
+
+static void closing_does_not_wait_for_a_server(void **state)
+{
+    (void)state;
+    remote *r = open_remote((axon_chunk_options){0});
+    atomic_store(&r->b->policy.gate, 0);
+    submit(r->b, 0, 0);
+    while (atomic_load(&r->b->policy.asked) == 0)
+        usleep(200);
+    close_remote(r); /* the engine first, then the server's policy may go on */
+}
+
 static void a_forked_child_may_only_close(void **state)
 {
     (void)state;
@@ -1017,8 +1138,12 @@ int main(void)
         cmocka_unit_test(observations_that_do_not_travel_are_refused),
         cmocka_unit_test(options_that_cannot_be_are_refused),
         cmocka_unit_test(a_wait_can_be_cancelled),
+        cmocka_unit_test(of_two_threads_that_take_an_action_one_is_refused),
         cmocka_unit_test(a_policy_may_close_the_engine_that_asks_it),
         cmocka_unit_test(threads_submit_take_and_reset_at_once),
+        cmocka_unit_test(a_session_is_asked_and_its_failures_are_told),
+        cmocka_unit_test(a_reset_cancels_what_a_session_is_doing),
+        cmocka_unit_test(closing_does_not_wait_for_a_server),
         cmocka_unit_test(a_forked_child_may_only_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import pickle
+import signal
 import threading
 import time
 import weakref
@@ -226,6 +228,16 @@ def test_what_a_policy_raises_comes_out_of_next_action_as_it_is() -> None:
         assert engine.infer({"at": 5.0})["actions"].tolist() == [5, -5]
 
 
+def test_an_exception_with_a_long_text_of_many_lines_is_itself_too() -> None:
+    class Wordy(BasePolicy):
+        def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
+            raise OSError("\N{FIRE} no\nsuch\tcup\0" * 100)
+
+    with ChunkEngine(Wordy(), "blocking") as engine, pytest.raises(OSError, match="no\nsuch") as caught:
+        engine.infer({"at": 1.0})
+    assert str(caught.value).endswith("cup\0")
+
+
 def test_a_policy_that_fails_is_asked_again_where_that_is_wanted() -> None:
     class Twice(Planner):
         def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
@@ -433,6 +445,59 @@ def test_close_from_another_thread_ends_a_wait() -> None:
         engine.submit({"at": 1.0})
     with pytest.raises(AxonValueError, match="closed"):
         engine.stats()
+
+
+def test_ctrl_c_ends_a_wait_and_costs_the_engine_nothing() -> None:
+    planner = Planner()
+    planner.go.clear()
+    with ChunkEngine(planner, "blocking") as engine:
+        for _ in range(2):
+            engine.submit({"at": 3.0})
+            timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                engine.next_action()
+            timer.join()
+        planner.go.set()
+        assert engine.next_action()[0] == 3
+
+
+def test_close_in_a_signal_handler_ends_its_own_threads_wait() -> None:
+    engine = ChunkEngine(Planner(), "blocking")
+    before = signal.signal(signal.SIGUSR1, lambda *_: engine.close())
+    try:
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.start()
+        with pytest.raises(AxonValueError, match="the chunk engine is closed"):
+            engine.next_action()
+        timer.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_forked_child_may_end(openpi_server: Backend, run_script: Any) -> None:
+    ended = run_script(
+        "import os, sys\n"
+        "from service_clients.openpi.client import WebsocketClientPolicy\n"
+        "from service_clients.runtime.chunk_engine import ChunkEngine\n"
+        "with WebsocketClientPolicy(sys.argv[1]) as policy, ChunkEngine(policy) as engine:\n"
+        "    engine.infer({'at': 1.0})\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        try:\n"
+        "            engine.reset()\n"
+        "        except ValueError as error:\n"
+        "            print(error, flush=True)\n"
+        "        sys.exit()\n"
+        "    os.waitpid(child, 0)\n"
+        "    print(engine.infer({'at': 1.0})['actions'][0])\n",
+        openpi_server.url,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == [
+        "engine: it was opened before fork(); open another in the child",
+        "2.0",
+    ]
 
 
 def test_an_engine_that_nobody_keeps_ends_its_thread() -> None:
