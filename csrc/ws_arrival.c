@@ -67,7 +67,7 @@ static void leave(axi_arrival *arrival)
 static void refuse(axi_arrival *arrival, int status, const char *text)
 {
     arrival->server->events.refused(arrival->server->user);
-    axi_http_answer(arrival->fd, status, text);
+    axi_http_refuse(arrival->fd, status, text);
     leave(arrival);
 }
 

@@ -32,6 +32,7 @@ struct axi_gate {
     lws_retry_bo_t idle_policy;
     int nowhere; /* /dev/null */
     int fd;      /* of the request that is being answered, or -1 */
+    bool is_head;
     axi_http_outcome outcome;
     axi_watch *changed; /* watches to be looked at before the next wait */
 };
@@ -66,20 +67,25 @@ static const char *meaning_of(int status)
     }
 }
 
-void axi_http_answer(int fd, int status, const char *text)
+static void answer(int fd, int status, const char *text, bool shows_text)
 {
-    char answer[ANSWER_BYTES];
+    char bytes[ANSWER_BYTES];
     const char *more = status == 426   ? "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
                        : status == 401 ? "WWW-Authenticate: Api-Key\r\n"
                                        : "";
-    int length =
-        snprintf(answer, sizeof answer,
-                 "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\n"
-                 "Content-Length: %zu\r\n%sConnection: %sclose\r\n\r\n%s",
-                 status, meaning_of(status), strlen(text), more, status == 426 ? "upgrade, " : "", text);
+    int length = snprintf(bytes, sizeof bytes,
+                          "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                          "Content-Length: %zu\r\n%sConnection: %sclose\r\n\r\n%s",
+                          status, meaning_of(status), strlen(text), more, status == 426 ? "upgrade, " : "",
+                          shows_text ? text : "");
     if (length < 0 || length >= ANSWER_BYTES) return;
-    ssize_t sent = send(fd, answer, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = send(fd, bytes, (size_t)length, MSG_NOSIGNAL | MSG_DONTWAIT);
     (void)sent; /* nothing was sent before: it fits, or the client is gone */
+}
+
+void axi_http_refuse(int fd, int status, const char *text)
+{
+    answer(fd, status, text, true);
 }
 
 static void read_header(struct lws *wsi, enum lws_token_indexes token, char *text, int size)
@@ -92,10 +98,11 @@ static int ask_owner(axi_gate *gate, struct lws *wsi, bool is_upgrade, const cha
 {
     char path[PATH_BYTES], authorization[VALUE_BYTES], agent[PATH_BYTES];
     bool is_get = lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) > 0;
-    read_header(wsi, is_get ? WSI_TOKEN_GET_URI : WSI_TOKEN_POST_URI, path, sizeof path);
+    gate->is_head = lws_hdr_total_length(wsi, WSI_TOKEN_HEAD_URI) > 0;
+    read_header(wsi, gate->is_head ? WSI_TOKEN_HEAD_URI : WSI_TOKEN_GET_URI, path, sizeof path);
     read_header(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, authorization, sizeof authorization);
     read_header(wsi, WSI_TOKEN_HTTP_USER_AGENT, agent, sizeof agent);
-    axi_http_asked asked = {path, authorization, agent, is_upgrade, is_get};
+    axi_http_asked asked = {path, authorization, agent, is_upgrade, is_get || gate->is_head};
     return gate->ask(gate->user, &asked, text);
 }
 
@@ -130,7 +137,7 @@ static int check_upgrade(struct lws *wsi, char key[KEY_LENGTH + 1], const char *
 
 static int finish(axi_gate *gate, axi_http_outcome outcome, int status, const char *text)
 {
-    axi_http_answer(gate->fd, status, text);
+    answer(gate->fd, status, text, !gate->is_head);
     gate->outcome = outcome;
     gate->fd = -1;
     return -1;
@@ -180,6 +187,7 @@ axi_http_outcome axi_gate_answer(axi_gate *gate, int fd, const char *head, size_
     int nowhere = fcntl(gate->nowhere, F_DUPFD_CLOEXEC, 0);
     if (nowhere < 0) return AXI_HTTP_LATER;
     gate->fd = fd;
+    gate->is_head = false;
     lws_adopt_socket_vhost_readbuf(gate->host, nowhere, head, length);
     if (gate->fd >= 0)
         finish(gate, AXI_HTTP_REFUSED, 400, "This is no HTTP request that is understood here.\n");

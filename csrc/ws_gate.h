@@ -17,7 +17,7 @@ typedef struct axi_http_asked {
     const char *authorization;
     const char *user_agent;
     bool is_upgrade; /* to WebSocket */
-    bool is_get;
+    bool is_get;     /* or HEAD, whose answer goes without its text */
 } axi_http_asked;
 
 /* Answers with an HTTP status and `*text`, a plain text. 0 lets an upgrade happen. */
@@ -42,7 +42,7 @@ axi_http_outcome axi_gate_answer(axi_gate *gate, int fd, const char *head, size_
 enum { AXI_HEADS_AT_ONCE = 64, AXI_HEAD_BYTES = 16384 /* the longest head */ };
 
 /* Answers without having been asked properly. */
-void axi_http_answer(int fd, int status, const char *text);
+void axi_http_refuse(int fd, int status, const char *text);
 
 /* Waits for something, and has it handled. */
 void axi_gate_turn(axi_gate *gate);

@@ -28,6 +28,7 @@ static void odd_requests_are_answered_with_the_reason(void **state)
         {"POST / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" VERSION KEY "\r\n",
          " 400 ", "GET"},
         {"GET /healthz HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", " 200 ", "\r\n\r\nOK\n"},
+        {"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n", " 200 ", "\r\nContent-Length: 3\r\n"},
         {"GET /healthz HTTP/1.0\r\n\r\n", " 200 ", "\r\n\r\nOK\n"},
         {"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", " 426 ", "GET /healthz"},
         {"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", " 426 ", "GET /healthz"},
@@ -42,10 +43,11 @@ static void odd_requests_are_answered_with_the_reason(void **state)
         http(self->server, cases[i].request, answer, sizeof answer);
         if (!strstr(answer, cases[i].status) || !strstr(answer, cases[i].words))
             fail_msg("%s was answered with %s", cases[i].request, answer);
+        if (cases[i].request[0] == 'H') assert_null(strstr(answer, "OK\n"));
     }
     axon_server_stats stats;
     assert_ok(axon_server_get_stats(self->server, &stats, &err), &err);
-    assert_int_equal(stats.refused, sizeof cases / sizeof *cases - 2);
+    assert_int_equal(stats.refused, sizeof cases / sizeof *cases - 3);
     finish(self);
 }
 
