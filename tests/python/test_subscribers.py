@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from service_clients.runtime.agent import Agent
+from service_clients.runtime.chunk_engine import ChunkEngine
 from service_clients.runtime.environment import Environment
 from service_clients.runtime.policy_agent import PolicyAgent
 from service_clients.runtime.runtime import Runtime
@@ -239,15 +240,9 @@ def test_a_plot_is_a_picture_of_each_episode(tmp_path: Path, monkeypatch: pytest
     assert picture.std() > 10
     (name, panel), (other, _) = drawn[:2]
     assert (name, other) == ("actions", "gripper")
-    labels = [str(line.get_label()) for line in panel.get_lines()]
-    assert [label for label in labels if not label.startswith("_")] == [
-        "[0]",
-        "[1]",
-        "[2]",
-        "chunk",
-        "starved",
-        "late chunk",
-    ]
+    labels = [str(drawn.get_label()) for drawn in (*panel.get_lines(), *panel.patches)]
+    named = ["[0]", "[1]", "[2]", "chunk", "late chunk", "starved"]
+    assert [label for label in labels if not label.startswith("_")] == named
     assert len(labels) == 3 + 3 + 1 + 1
     np.testing.assert_array_equal(panel.get_lines()[1].get_ydata(), [-1, -2, -3, -4, -5])
 
@@ -266,3 +261,25 @@ def test_an_episode_without_a_step_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="returned None"):
         run(Recorder(tmp_path), Plot(tmp_path), arm=arm)
     assert os.listdir(tmp_path) == []
+
+
+# ---- over a chunk engine -------------------------------------------------------------------------
+
+
+def test_over_a_chunk_engine_they_show_its_chunks_and_its_latency(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Policy:
+        def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
+            return {"actions": np.zeros((2, 3), np.float32)}
+
+    plot, stream, boundaries = Plot(tmp_path), io.StringIO(), []
+    monkeypatch.setattr(plot, "_draw", lambda panel, name: boundaries.extend(plot._marks["chunks"]))
+    with ChunkEngine(Policy(), mode="blocking") as engine:
+        runtime = Runtime(Arm(), PolicyAgent(engine), [plot, Progress(stream), Recorder(tmp_path)])
+        runtime.run()
+        runtime.run()
+        latency = engine.stats().latency_p50_ms
+    assert boundaries == [0, 2, 4] * 2
+    assert f"latency {latency:.2f} ms" in stream.getvalue()
+    assert np.load(tmp_path / "episode_0001.npz")["action/actions"].shape == (5, 3)

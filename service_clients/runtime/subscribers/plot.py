@@ -27,7 +27,7 @@ class Plot(Subscriber):
 
     One panel for each array of the actions, one line for each of its numbers. When the agent is a PolicyAgent over a
     ChunkEngine, a grey line stands where a chunk began, a red one where a chunk came late, and an orange
-    one at each step for which nothing was left.
+    band where nothing was left.
     """
 
     def __init__(self, folder: str | os.PathLike[str], size: tuple[float, float] = (12.0, 3.0)) -> None:
@@ -63,7 +63,7 @@ class Plot(Subscriber):
         counted = self._count()
         for name, before, after in zip(self._marks, self._counted, counted):
             if after > before:
-                self._marks[name].append(now)
+                self._marks[name].append(len(self._times) - 1)
         self._counted = counted
 
     def on_episode_end(self) -> None:
@@ -90,9 +90,16 @@ class Plot(Subscriber):
         values = np.stack([value[:width] for _, value in samples])
         for dimension in range(width):
             panel.plot(times, values[:, dimension], linewidth=1.2, label=f"[{dimension}]")
-        for kind, colour, text in _MARKS:
-            for index, at in enumerate(self._marks[kind]):
-                panel.axvline(at - begin, color=colour, linewidth=0.8, zorder=0, label="" if index else text)
+        for kind, colour, text in (("chunks", "0.75", "chunk"), ("late", "tab:red", "late chunk")):
+            for index, step in enumerate(self._marks[kind]):
+                at = self._times[step] - begin
+                panel.axvline(at, color=colour, linewidth=0.8, zorder=0, label="" if index else text)
+        for index, (first, last) in enumerate(_runs(self._marks["starved"])):
+            since, until = self._times[first], self._times[min(last + 1, len(self._times) - 1)]
+            text = "" if index else "starved"
+            panel.axvspan(
+                since - begin, until - begin, color="tab:orange", alpha=0.3, linewidth=0, label=text
+            )
         panel.set_ylabel(name)
         panel.grid(alpha=0.25)
         if width <= _MAX_LEGEND:
@@ -108,16 +115,22 @@ class Plot(Subscriber):
     def _forget(self) -> None:
         self._times: list[float] = []
         self._lines: dict[str, list[tuple[float, np.ndarray[Any, Any]]]] = {}
-        self._marks: dict[str, list[float]] = {kind: [] for kind, _, _ in _MARKS}
+        self._marks: dict[str, list[int]] = {kind: [] for kind in _MARKS}  # numbers of steps
         self._counted = (0, 0, 0)
 
 
-# What is counted, in the order of Plot._count(), and how it looks.
-_MARKS = (
-    ("chunks", "0.75", "chunk"),
-    ("starved", "tab:orange", "starved"),
-    ("late", "tab:red", "late chunk"),
-)
+_MARKS = ("chunks", "starved", "late")  # in the order of Plot._count()
+
+
+def _runs(steps: list[int]) -> list[tuple[int, int]]:
+    """The first and last of steps that follow each other."""
+    runs: list[tuple[int, int]] = []
+    for step in steps:
+        if runs and runs[-1][1] == step - 1:
+            runs[-1] = runs[-1][0], step
+        else:
+            runs.append((step, step))
+    return runs
 
 
 def _vectors(value: Any, name: str) -> list[tuple[str, np.ndarray[Any, Any]]]:
