@@ -11,7 +11,17 @@ from service_clients._axon._ffi import ffi, lib
 from service_clients._axon.errors import AxonTypeError, AxonValueError
 from service_clients._axon.plain import flat_numbers
 
-__all__ = ["c_string", "explicit", "fill", "milliseconds", "numbers", "one_of", "strings", "struct_of"]
+__all__ = [
+    "c_string",
+    "explicit",
+    "fill",
+    "listening_port",
+    "milliseconds",
+    "numbers",
+    "one_of",
+    "strings",
+    "struct_of",
+]
 
 _CHARACTERS = ffi.typeof("char[]")
 
@@ -164,3 +174,15 @@ def one_of(known: Mapping[str, int], name: Any, option: str) -> int:
     if name not in known:
         raise AxonValueError(f"{option} is {name!r:.80}, not one of {', '.join(known)}")
     return known[name]
+
+
+def listening_port(port: int | None) -> Any:
+    """The port as C takes it, where 0 is the default."""
+    if port is None:
+        return None
+    if isinstance(port, bool) or not hasattr(port, "__index__"):
+        raise AxonTypeError(f"port is {port!r:.80}, not a whole number")
+    number = port.__index__()
+    if not 0 <= number < 65536:
+        raise AxonValueError(f"port is {number}, not 0 to 65535")
+    return number or lib.AXON_ANY_PORT

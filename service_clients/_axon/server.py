@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 from service_clients._axon._ffi import check, failure, ffi, lib, new_error, raise_pending
 from service_clients._axon.base_policy import act_of
 from service_clients._axon.errors import AxonTypeError, AxonValueError
-from service_clients._axon.options import fill, milliseconds
+from service_clients._axon.options import fill, listening_port, milliseconds
 from service_clients._axon.values import Memory, read, write
 
 __all__ = ["PolicyServer", "ServerStats"]
@@ -85,7 +85,7 @@ class PolicyServer:
         self._options, self._keep = fill(
             "axon_server_options",
             host=host,
-            port=_port(port),
+            port=listening_port(port),
             api_key=api_key,
             max_connections=max_connections,
             max_message_bytes=max_message_bytes,
@@ -233,15 +233,3 @@ def _takes_one(function: Callable[..., Any]) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _port(port: int | None) -> Any:
-    """The port as C takes it, where 0 is the default."""
-    if port is None:
-        return None
-    if isinstance(port, bool) or not hasattr(port, "__index__"):
-        raise AxonTypeError(f"port is {port!r:.80}, not a whole number")
-    number = port.__index__()
-    if not 0 <= number < 65536:
-        raise AxonValueError(f"port is {number}, not 0 to 65535")
-    return number or lib.AXON_ANY_PORT

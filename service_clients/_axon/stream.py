@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from typing import Any, Callable, Iterator, Mapping, Sequence, TypeVar
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from service_clients._axon._ffi import check, ffi, lib, new_error, raise_pending
+from service_clients._axon._ffi import check, ffi, lib, new_error
 from service_clients._axon.errors import (
     AxonError,
     AxonTypeError,
@@ -26,6 +25,7 @@ from service_clients._axon.messages import (
     StreamStats,
 )
 from service_clients._axon.options import c_string, fill, milliseconds, one_of, strings
+from service_clients._axon.shared_handle import SharedHandle
 from service_clients._axon.values import read, write
 
 __all__ = ["Stream", "Subscription", "read_message"]
@@ -50,8 +50,6 @@ _NO_TIME: int = lib.AXON_NO_TIME
 _CAMERA_FEED: int = lib.AXON_MESSAGE_CAMERA_FEED
 _MESSAGE_OUT = ffi.typeof("axon_message **")
 _LOOK_UP_MS = 250  # how often a subscriber's thread looks whether it is still wanted
-
-_Stream = TypeVar("_Stream", bound="Stream")
 
 
 def read_message(text: str | bytes | bytearray | memoryview) -> Message:
@@ -103,7 +101,7 @@ def _text(text: Any) -> str:
     return ffi.string(text).decode("utf-8", "replace")  # type: ignore[no-any-return]
 
 
-class Stream:
+class Stream(SharedHandle):
     """One endpoint of a robot backend, received by a thread in C that reconnects by itself.
 
     Threads may share it. It is an iterator of all messages, and a context manager. It does not survive a fork: in the
@@ -149,7 +147,6 @@ class Stream:
             AxonConnectionError, AxonTimeout, AxonAuthError, AxonServerError, AxonCanceled;
             AxonValueError: a URL or option that cannot be, naming it.
         """
-        self._pointer: Any = None
         self._decodes = one_of({"bytes": 0, "array": 1}, images, "images") == 1
         options, self._keep = fill(
             "axon_stream_options",
@@ -173,12 +170,8 @@ class Stream:
         )
         out, error = ffi.new("axon_stream **"), new_error()
         check(lib.axon_stream_open(out, c_string(url, "url"), _ENDPOINTS[endpoint], options, error), error)
-        self._pointer = ffi.gc(out[0], lib.axon_stream_close)
-        self._url = _text(lib.axon_stream_url(out[0]))
-        self._process = os.getpid()
-        self._gate = threading.RLock()  # guards all below
-        self._users = 0  # calls that are under way
-        self._closing = False
+        name = _text(lib.axon_stream_url(out[0]))
+        super().__init__(out[0], name, lib.axon_stream_cancel, lib.axon_stream_close)
         self._hearers: list[Subscription] = []
         self._caller: threading.Thread | None = None
 
@@ -205,7 +198,7 @@ class Stream:
             reconnect=False, the connection is lost; AxonValueError: there are subscribers, who get them.
         """
         if self._hearers:
-            raise AxonValueError(f"{self._url}: it has subscribers, who get the messages")
+            raise AxonValueError(f"{self._name}: it has subscribers, who get the messages")
         return self._next(_patience(timeout), self._filter(type, robot_id, source_id))
 
     def __iter__(self) -> Iterator[Message]:
@@ -256,7 +249,7 @@ class Stream:
         )
         with self._gate:
             if self._closing:
-                raise AxonValueError(f"{self._url}: is closed")
+                raise AxonValueError(f"{self._name}: is closed")
             self._hearers.append(made)
             if self._caller is None:
                 self._caller = threading.Thread(target=self._call, name="axon-stream", daemon=True)
@@ -314,12 +307,7 @@ class Stream:
     @property
     def url(self) -> str:
         """The URL, whole."""
-        return self._url
-
-    @property
-    def closed(self) -> bool:
-        """Whether close() was called."""
-        return self._closing
+        return self._name
 
     def stats(self) -> StreamStats:
         """Counters since the beginning."""
@@ -348,57 +336,7 @@ class Stream:
             self._leave()
         return found
 
-    def close(self) -> None:
-        """Says goodbye; calls that wait end with AxonCanceled, and loops end. May be repeated, in signal handlers, too."""
-        if self._pointer is None:
-            return
-        if os.getpid() != self._process:  # a fork's child: the threads that are in calls are not here
-            self._gate, self._users = threading.RLock(), 0
-        with self._gate:
-            self._closing = True
-            if self._pointer is not None:
-                lib.axon_stream_cancel(self._pointer)
-        self._free_if_unused()
-        raise_pending()
-
-    def __enter__(self: _Stream) -> _Stream:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._url!r})"
-
-    def __reduce_ex__(self, _protocol: Any) -> Any:
-        raise AxonTypeError(f"{self._url}: a connection cannot be copied or pickled; open another")
-
     # ---- inside ----
-
-    def _enter(self) -> Any:
-        """The C handle, which lives until _leave()."""
-        if os.getpid() != self._process:
-            raise AxonValueError(f"{self._url}: was opened before fork(); open another in the child")
-        with self._gate:
-            if self._closing:
-                raise AxonValueError(f"{self._url}: is closed")
-            self._users += 1
-            return self._pointer
-
-    def _leave(self) -> None:
-        with self._gate:
-            self._users -= 1
-        if self._closing:
-            self._free_if_unused()
-
-    def _free_if_unused(self) -> None:
-        """The last one to leave a closed stream frees it."""
-        with self._gate:
-            if self._users > 0:
-                return
-            pointer, self._pointer = self._pointer, None
-        if pointer is not None:
-            ffi.release(pointer)
 
     def _filter(self, type: str | None, robot_id: str | None, source_id: str | None) -> Any:
         if type is None and robot_id is None and source_id is None:
@@ -452,7 +390,7 @@ class Stream:
                     check(message, error)
             except AxonError as problem:
                 if not self._closing:
-                    _LOGGER.error("%s: subscribers hear no more: %s", self._url, problem)
+                    _LOGGER.error("%s: subscribers hear no more: %s", self._name, problem)
                 with self._gate:
                     self._hearers.clear()
                 continue
@@ -464,7 +402,7 @@ class Stream:
             try:
                 hearer.hear(message)
             except Exception:
-                _LOGGER.exception("%s: a subscriber failed", self._url)
+                _LOGGER.exception("%s: a subscriber failed", self._name)
 
     def _send(self, value: Mapping[str, Any], subject: str, send: Callable[[Any, Any, Any], int]) -> None:
         keep: list[Any] = []

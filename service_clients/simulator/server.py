@@ -33,8 +33,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from service_clients._axon._ffi import check, failure, ffi, lib, new_error, raise_pending
 from service_clients._axon.errors import AxonTypeError, AxonValueError
-from service_clients._axon.options import fill, milliseconds
-from service_clients._axon.server import _port
+from service_clients._axon.options import fill, listening_port, milliseconds
 from service_clients._axon.values import read, write
 from service_clients.simulator.actions import ActionSpace
 from service_clients.simulator.backend import (
@@ -121,7 +120,7 @@ class SimulatorServer:
         self._options, self._keep = fill(
             "axon_simulator_server_options",
             host=host,
-            port=_port(port),
+            port=listening_port(port),
             max_sessions=max_sessions,
             idle_timeout_ms=milliseconds(idle_timeout, "idle_timeout"),
             max_message_bytes=max_message_bytes,
