@@ -219,3 +219,30 @@ def test_stop_in_a_policy_s_own_thread_of_thought_ends_after_the_step() -> None:
     assert not thread.is_alive()
     assert log.calls[1:] == ["start", "step", "end"]
     assert (arm.applied, arm.resets) == (1, 2)
+
+
+WITHOUT_CORE = """
+import sys, warnings
+sys.modules["service_clients._axon._native"] = None
+warnings.simplefilter("ignore")
+from service_clients.runtime.agent import Agent
+from service_clients.runtime.environment import Environment
+from service_clients.runtime.runtime import Runtime
+
+class Arm(Environment, Agent):
+    def reset(self): pass
+    def is_episode_complete(self): return False
+    def get_observation(self): return {}
+    def get_action(self, observation): return {}
+    def apply_action(self, action): pass
+
+arm = Arm()
+runtime = Runtime(arm, arm, [], max_hz=200, max_episode_steps=10)
+runtime.run()
+assert type(runtime._pacer).__module__.endswith("pace_fallback")
+print(runtime.stats().steps, runtime.stats().rate_hz)
+"""
+
+
+def test_robots_without_the_core_are_paced_as_well(run_script: Any) -> None:
+    assert run_script(WITHOUT_CORE).stdout.split() == ["10", "200.0"]
