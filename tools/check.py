@@ -75,7 +75,7 @@ DOORS = {
 # What comes with the C library and the compiler, and needs no door.
 AT_HOME = re.compile(
     r"(axon|arpa|linux|net|netinet|sys)/.*|immintrin\.h|arm_neon\.h|cpuid\.h|"
-    r"(assert|ctype|dirent|endian|errno|fcntl|fenv|float|getopt|inttypes|limits|locale|math|netdb|poll|pthread|"
+    r"(assert|ctype|dirent|endian|errno|fcntl|fenv|float|getopt|inttypes|limits|locale|malloc|math|netdb|poll|pthread|"
     r"sched|semaphore|setjmp|signal|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|string|strings|time|unistd|"
     r"wchar)\.h"
 )
