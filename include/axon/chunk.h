@@ -17,11 +17,11 @@
  *          observation is never handed out as though it came from a later one: a failure of the policy reaches
  *          axon_chunk_next(), or is counted and the policy asked again (on_error).
  * Errors   See axon/error.h. An error of axon_chunk_next() leaves the engine usable.
- * Threads  Opening an engine starts one thread, which calls the policy and ends in axon_chunk_close().
- *          axon_chunk_next() belongs to one thread at a time, axon_chunk_submit() to one at a time, which may
- *          be another; everything else may be called from any. axon_chunk_next() allocates nothing, takes no lock and makes
- *          no system call, unless it has to wait: in AXON_CHUNK_BLOCKING, and for the first chunk of an
- *          episode (no_wait). Not across fork(): in the child only axon_chunk_close() is allowed.
+ * Threads  Opening an engine starts one thread, which calls the policy and ends in axon_chunk_close(). Actions are
+ *          taken by one thread at a time; everything else may be called from any, meanwhile too.
+ *          axon_chunk_next() allocates nothing, takes no lock and makes no system call, unless it has to wait: in
+ *          AXON_CHUNK_BLOCKING, and for the first chunk of an episode (no_wait). Not across fork(): in the child
+ *          only axon_chunk_close() is allowed.
  */
 #ifndef AXON_CHUNK_H
 #define AXON_CHUNK_H
@@ -37,45 +37,41 @@ typedef struct axon_chunk_engine axon_chunk_engine;
 
 /** When the policy is asked, and which step of its answer belongs to now. */
 typedef enum axon_chunk_mode {
-    AXON_CHUNK_BLOCKING =
-        0, /**< when nothing is left; axon_chunk_next() waits. As openpi's ActionChunkBroker */
-    AXON_CHUNK_PREFETCH =
-        1, /**< when prefetch_steps are left; the next chunk follows the last step of this one */
-    AXON_CHUNK_ALIGNED =
-        2, /**< the same, but a chunk begins at its observation: when it comes, the steps that have
-                                  passed since then are skipped and the rest replaces what was left */
-    AXON_CHUNK_ENSEMBLE =
-        3, /**< aligned, asked all the time, and what several chunks say of now is averaged:
-                                  temporal ensembling as in ACT (Zhao et al. 2023, arXiv:2304.13705), weights
-                                  exp(-m i), i = 0 for the oldest (ensemble_m) */
-    AXON_CHUNK_RTC =
-        4 /**< aligned, and the policy is told what is still to be executed and how long it takes
-                                  (real-time chunking, Black et al. 2025, arXiv:2506.07339), if it declares that it
-                                  takes this: docs/control.md */
+    /** When nothing is left; axon_chunk_next() waits. The results of openpi's ActionChunkBroker. */
+    AXON_CHUNK_BLOCKING = 0,
+    /** When prefetch_steps are left; the next chunk follows the last step of this one. */
+    AXON_CHUNK_PREFETCH = 1,
+    /** As prefetch, but a chunk begins at its observation: when it comes, the steps that have passed since then are
+     *  skipped, and the rest replaces what was left. */
+    AXON_CHUNK_ALIGNED = 2,
+    /** Aligned, asked all the time, and what several chunks say of now is averaged: temporal ensembling as in ACT
+     *  (Zhao et al. 2023, arXiv:2304.13705), weights exp(-m i), i = 0 for the oldest (ensemble_m). */
+    AXON_CHUNK_ENSEMBLE = 3,
+    /** Aligned, and the policy is told what is still to be executed and how long it takes (real-time chunking, Black
+     *  et al. 2025, arXiv:2506.07339), if it declares that it takes this: docs/control.md. */
+    AXON_CHUNK_RTC = 4
 } axon_chunk_mode;
 
 /** What is handed out when no step is left, or the next ones are late. */
 typedef enum axon_chunk_empty {
-    AXON_CHUNK_HOLD =
-        0, /**< the last action, but 0 in dimensions marked AXON_DIM_VELOCITY: the robot stops */
+    AXON_CHUNK_HOLD = 0, /**< the last action, 0 in dimensions marked AXON_DIM_VELOCITY: the robot stops */
     AXON_CHUNK_REPEAT = 1, /**< the last action: velocities and deltas go on */
-    AXON_CHUNK_ZERO = 2,   /**< 0 everywhere, but the last number in dimensions marked AXON_DIM_STEPPED */
+    AXON_CHUNK_ZERO = 2,   /**< 0, but the last number in dimensions marked AXON_DIM_STEPPED */
     AXON_CHUNK_RAISE = 3   /**< nothing: AXON_ETIMEOUT */
 } axon_chunk_empty;
 
 /** What axon_chunk_next() does about a policy that failed. */
 typedef enum axon_chunk_on_error {
-    AXON_CHUNK_REPORT =
-        0, /**< returns the failure, once; what was left of the chunk is handed out after that */
-    AXON_CHUNK_RETRY = 1 /**< counts it; the next observation is taken */
+    AXON_CHUNK_REPORT = 0, /**< returns the failure, once; what was left of the chunk follows after that */
+    AXON_CHUNK_RETRY = 1   /**< nothing: it is counted, and the policy asked again */
 } axon_chunk_on_error;
 
 /** One dimension of an action: how it goes from one step to the next, one of the first three, and what it is. */
 typedef enum axon_chunk_dimension {
     AXON_DIM_LINEAR = 0, /**< in a straight line */
-    AXON_DIM_STEPPED =
-        1, /**< it keeps a step's number until the next step: a gripper that is open or shut. In an
-                               ensemble the newest chunk decides */
+    /** It keeps its number until the next step, as a gripper that is open or shut; in an ensemble the newest chunk
+     *  decides. */
+    AXON_DIM_STEPPED = 1,
     AXON_DIM_ANGLE = 2,   /**< radians, the shorter way round; handed out in -pi to pi */
     AXON_DIM_VELOCITY = 4 /**< added to one of these: a velocity or a delta, 0 when the robot is to hold */
 } axon_chunk_dimension;
@@ -86,34 +82,33 @@ typedef struct axon_chunk_options {
     axon_chunk_mode mode;         /**< default AXON_CHUNK_BLOCKING */
     axon_chunk_empty on_empty;    /**< default AXON_CHUNK_HOLD */
     axon_chunk_on_error on_error; /**< default AXON_CHUNK_REPORT */
-    uint32_t
-        action_horizon; /**< steps of a chunk that are used; a chunk that has fewer is AXON_EPROTOCOL; default
-                                   all that it has */
-    uint32_t
-        prefetch_steps; /**< an observation is asked for when so many steps are left, or as many as the policy
-                                   needed lately (9 of 10 times) and one, when that is more; default half a chunk */
-    double action_hz;   /**< steps per second of a chunk, 0.001 to 10 000; default: one step per call */
-    double control_hz; /**< for AXON_CHUNK_BLOCKING with action_hz: calls per second, so that a step lasts
-                                   control_hz / action_hz calls, 0.001 to 100 000; default action_hz */
-    double
-        ensemble_m; /**< m of the ensemble's weights; larger ones forget new chunks; negative: 0, all weigh the
-                                   same; default 0.01, as ACT's */
-    const char *const
-        *keys; /**< which arrays of a reply are chunks, ending with NULL; "arm.joints" is `joints` of the
-                                   map `arm`. Default: `actions`, `action` and what is in or begins with "action.",
-                                   and the arrays of numbers whose first dimension is as long as theirs */
-    const int32_t
-        *dimensions; /**< axon_chunk_dimension of each number of an action, sums of it; copied; default
-                                   all AXON_DIM_LINEAR */
+    /** Steps of a chunk that are used; a chunk that has fewer is AXON_EPROTOCOL. Default all that it has. */
+    uint32_t action_horizon;
+    /** An observation is asked for when so many steps are left, or as many as the policy needed lately (9 of 10
+     *  times) and one, when that is more. Default half a chunk. */
+    uint32_t prefetch_steps;
+    double action_hz; /**< steps per second of a chunk, 0.001 to 10 000; default: one step per call */
+    /** For AXON_CHUNK_BLOCKING with action_hz: calls per second, so that a step lasts control_hz / action_hz calls;
+     *  0.001 to 100 000. Default action_hz. */
+    double control_hz;
+    /** m of the ensemble's weights: larger ones make less of new chunks. Negative: 0, all weigh the same.
+     *  Default 0.01, as ACT's. */
+    double ensemble_m;
+    /** Which arrays of a reply are chunks, ending with NULL; "arm.joints" is `joints` of the map `arm`. Default:
+     *  `actions`, `action`, what is in a map of that name or begins with "action.", and the arrays of numbers whose
+     *  first dimension is as long as theirs. */
+    const char *const *keys;
+    /** What each number of an action is, sums of axon_chunk_dimension; copied. Default all AXON_DIM_LINEAR. */
+    const int32_t *dimensions;
     size_t dimension_count; /**< of them; must be the width of an action */
-    int32_t
-        allow_nan; /**< 1: actions may hold NaN and infinity; default 0: AXON_EPROTOCOL, naming the place */
-    int32_t no_wait; /**< 1: without a first chunk axon_chunk_next() is AXON_ETIMEOUT at once; default 0: it
-                                   waits. Not in AXON_CHUNK_BLOCKING */
-    uint32_t wait_ms; /**< the longest wait of axon_chunk_next(); default 60 000 */
-    const char
-        *rtc_actions_key; /**< the key of what is still to be executed; default "prev_chunk_left_over" */
-    const char *rtc_delay_key; /**< the key of the delay in steps; default "inference_delay" */
+    /** 1: actions may hold NaN and infinity; default 0: AXON_EPROTOCOL, naming the place. */
+    int32_t allow_nan;
+    /** 1: without a first chunk axon_chunk_next() is AXON_ETIMEOUT at once; default 0: it waits. Not in
+     *  AXON_CHUNK_BLOCKING. */
+    int32_t no_wait;
+    uint32_t wait_ms;            /**< the longest wait of axon_chunk_next(); default 60 000 */
+    const char *rtc_actions_key; /**< of what is still to be executed; default "prev_chunk_left_over" */
+    const char *rtc_delay_key;   /**< of the delay in steps; default "inference_delay" */
 } axon_chunk_options;
 
 /** Steps or numbers of an action that are more are AXON_EPROTOCOL. */
@@ -148,8 +143,7 @@ AXON_API axon_status axon_chunk_submit(axon_chunk_engine *engine, const axon_val
 
 /** Where an action came from. */
 typedef struct axon_chunk_info {
-    uint64_t
-        chunk; /**< the number of its chunk (in an ensemble the newest), 1 for the first one; 0: none yet */
+    uint64_t chunk;  /**< the number of its chunk (in an ensemble the newest), from 1 on; 0: none yet */
     double step;     /**< its place in that chunk: 3.25 lies between the steps 3 and 4 */
     int32_t starved; /**< 1: nothing was left, and on_empty said what to do */
     int32_t wants;   /**< 1: an observation is asked for */
@@ -161,8 +155,8 @@ typedef struct axon_chunk_info {
  *  @param info    may be NULL; written on AXON_OK
  *  @return what the policy failed with, once (on_error); AXON_EPROTOCOL: a reply without chunks, of another width
  *          than before, with too few steps or a NaN; AXON_ETIMEOUT: nothing is left (AXON_CHUNK_RAISE), or
- *          nothing came in time; AXON_EINVAL: too little room, a time before that of the last call, an observation's time by
- *          another clock, another thread in this call */
+ *          nothing came in time; AXON_EINVAL: too little room, a time before that of the last call, an
+ *          observation's time by another clock, another thread in this call */
 AXON_API axon_status axon_chunk_next(axon_chunk_engine *engine, int64_t now, double *action, size_t room,
                                      axon_chunk_info *info, axon_error *err);
 
@@ -196,12 +190,11 @@ AXON_API const axon_chunk_field *axon_chunk_get_field(const axon_chunk_engine *e
 #define AXON_CHUNK_WINDOW 32 /* inferences that the latency is taken over: the last ones */
 
 typedef struct axon_chunk_stats {
-    uint64_t steps; /**< actions that axon_chunk_next() handed out */
-    uint64_t
-        starved; /**< of these, when nothing was left; an AXON_ETIMEOUT of AXON_CHUNK_RAISE counts in both */
-    uint64_t chunks; /**< chunks that the policy made and that were not discarded */
-    uint64_t late;  /**< of these, that came when the one before was used up (not in AXON_CHUNK_BLOCKING) */
-    uint64_t stale; /**< of these, that came when all their steps had passed: not one was used */
+    uint64_t steps;        /**< actions that axon_chunk_next() handed out, or owed (AXON_CHUNK_RAISE) */
+    uint64_t starved;      /**< of these, when nothing was left */
+    uint64_t chunks;       /**< chunks that the policy made and that were not discarded */
+    uint64_t late;         /**< of these, that came when the one before was used up; none when blocking */
+    uint64_t stale;        /**< of these, that came when all their steps had passed: not one was used */
     uint64_t skipped;      /**< steps that had passed when their chunk came */
     uint64_t observations; /**< that were taken */
     uint64_t failures;     /**< of inferences and resets, whatever was done about them */
