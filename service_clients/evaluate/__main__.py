@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import signal
 import sys
 import time
 from typing import Any, NamedTuple, NoReturn, Sequence
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit status.
 
     0: all episodes were run, however they went; 1: something failed, and what was done until then is reported; 2: the
-    command line cannot be; 130: Ctrl-C, likewise reported.
+    command line cannot be; 130: Ctrl-C or SIGTERM, likewise reported.
     """
     given = _parser().parse_args(arguments)
     try:
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         "CartPole-v1 has a policy of ours as well",
     )
     add("--select", metavar="NAME", help="which of the server's simulators; default the only one")
-    add("--task", help="default the only one, or a local simulator's first")
+    add("--task", help="default the only one, or what --local means")
     add("--list-tasks", action="store_true", help="print the simulator's tasks and end")
     add("--episodes", type=int, default=10, metavar="N", help="default %(default)s")
     add("--seed", type=int, help="of a local simulator's episodes; default 0")
@@ -185,6 +186,7 @@ def _connect(given: argparse.Namespace, stack: contextlib.ExitStack) -> _Setting
         )
         policy_url, simulator_address = policy_url or local.policy, simulator_address or local.simulator
         rule = rule or local.rule
+        given.task = given.task or (local.task if not given.simulator else None)
     patience = {"connect_timeout": given.connect_timeout, "call_timeout": given.step_timeout}
     simulator = stack.enter_context(SimulatorClient(simulator_address, **patience))
     _select(simulator, given.select)
@@ -237,7 +239,7 @@ def _task(simulator: SimulatorClient, given: argparse.Namespace) -> str:
         raise SystemExit(0)
     if given.task:
         return str(given.task)
-    if not there or (len(there) > 1 and not (given.local and not given.simulator)):
+    if len(there) != 1:
         some = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "")
         _refuse(f"the simulator has {len(there)} tasks ({some}): choose one with --task")
     return str(there[0])
@@ -284,5 +286,11 @@ def _report(given: argparse.Namespace, setting: _Setting, episodes: list[Episode
     return 0
 
 
+def _end(number: int, frame: object) -> NoReturn:
+    """Takes SIGTERM for Ctrl-C: what was done is reported."""
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())

@@ -19,18 +19,20 @@ class LocalError(Exception):
 
 
 class Local(NamedTuple):
-    """Where the servers listen ("": not started), and what counts as success in this simulator."""
+    """Where the servers listen ("": not started), the task that is meant, and what counts as success in it."""
 
     policy: str
     simulator: str
+    task: str
     rule: Rule
 
 
 class _World(NamedTuple):
     backend: Callable[[], Backend]
-    policy: Callable[[], Any] | None
-    metadata: dict[str, Any]
+    task: str
     rule: Rule
+    policy: Callable[[], Any] | None = None
+    metadata: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
 
 
 @contextlib.contextmanager
@@ -57,7 +59,7 @@ def start_local(name: str, seed: int, needs_policy: bool, needs_simulator: bool)
             simulator = server.address
         if needs_policy and world.policy is not None:
             policy = stack.enter_context(_serving(world.policy(), world.metadata))
-        yield Local(policy, simulator, world.rule)
+        yield Local(policy, simulator, world.task, world.rule)
 
 
 @contextlib.contextmanager
@@ -79,8 +81,32 @@ def _tabletop(seed: int) -> _World:
     from service_clients.simulator.backends.tabletop import TabletopBackend
 
     pictures = ("agentview_image", "agentview_depth")
-    return _World(lambda: TabletopBackend(seed=seed, pictures=pictures), Expert, METADATA, Rule("info"))
+    return _World(
+        lambda: TabletopBackend(seed=seed, pictures=pictures),
+        "place_red_block",
+        Rule("info"),
+        Expert,
+        METADATA,
+    )
 
 
 def _gymnasium(name: str, seed: int) -> _World:
-    raise LocalError(f"--local {name}: there is no such simulator here; there is tabletop")
+    """Success is the return that gymnasium itself calls solved, where it has one."""
+    try:
+        import gymnasium
+
+        from service_clients.simulator.backends.gymnasium import GymnasiumBackend
+    except ImportError as error:
+        raise LocalError(f"--local {name}: {error}; of itself axon has tabletop") from error
+    try:
+        threshold = gymnasium.spec(name).reward_threshold
+    except gymnasium.error.Error as error:
+        raise LocalError(
+            f"--local {name}: there is tabletop, and gymnasium has none so called: {error}"
+        ) from error
+    rule = Rule("info") if threshold is None else Rule("return", float(threshold))
+    if name != "CartPole-v1":
+        return _World(lambda: GymnasiumBackend(seed=seed), name, rule)
+    from service_clients.demo.cartpole import METADATA, Balance
+
+    return _World(lambda: GymnasiumBackend(seed=seed), name, rule, Balance, METADATA)

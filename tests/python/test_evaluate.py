@@ -186,6 +186,22 @@ def test_local_servers_are_started_and_seeded(capsys: pytest.CaptureFixture[str]
     assert lengths[0] == lengths[1] != lengths[2]
 
 
+def test_cartpole_is_balanced_by_a_policy_that_can_and_not_by_one_that_cannot(
+    host: Callable[[Any], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tmp_path / "out.json"
+    command = ["--local", "CartPole-v1", "--episodes", "3", "--seed", "1", "--json", str(told), "--quiet"]
+    assert main(command) == 0
+    found = json.loads(told.read_text())
+    assert (found["successes"], found["mean_return"], found["success_rule"]) == (3, 500.0, "return >= 475")
+    assert found["simulator_info"]["backend_name"] == "gymnasium"
+    assert main([*command, "--policy", host(Push())]) == 0
+    assert json.loads(told.read_text())["successes"] == 0
+    assert main([*command, "--policy", host(Push()), "--success", "terminated"]) == 0
+    assert json.loads(told.read_text())["successes"] == 3, "it falls, which ends the episode"
+    capsys.readouterr()
+
+
 def test_the_tasks_are_listed(tabletop: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--simulator", tabletop, "--policy", "ws://127.0.0.1:1", "--list-tasks"])
@@ -232,7 +248,8 @@ def test_it_goes_on_when_it_is_told_to(
         (["--local", "tabletop", "--success", "perhaps"], "--success 'perhaps'"),
         (["--local", "tabletop", "--observation", "x"], "--observation 'x'"),
         (["--local", "tabletop", "--action", "x"], "--action 'x'"),
-        (["--local", "Juggling-v0"], "--local Juggling-v0: "),
+        (["--local", "Juggling-v0"], "--local Juggling-v0: there is tabletop, and gymnasium has none"),
+        (["--local", "Pendulum-v1"], "no policy of ours for it; name a server with --policy"),
         (["--local", "tabletop", "--action", "arm=0:3"], "the task's action has no 'arm'"),
         (["--local", "tabletop", "--observation", "x=y"], "the simulator has no 'y'; it has ee_pos"),
         (["--local", "tabletop", "--actions", "x"], "the policy answered no 'x'; it answered actions"),
@@ -283,7 +300,8 @@ def test_what_is_not_there_is_named(
     assert said in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_it_with_what_was_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_with_what_was_done(number: signal.Signals, tmp_path: Path) -> None:
     told = tmp_path / "out.json"
     command = [sys.executable, "-m", "service_clients.evaluate", "--local", "tabletop"]
     process = subprocess.Popen(
@@ -297,7 +315,7 @@ def test_ctrl_c_ends_it_with_what_was_done(tmp_path: Path) -> None:
         assert process.stderr is not None
         while not process.stderr.readline().startswith("episode 2/"):
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         printed, _ = process.communicate(timeout=60)
         assert process.returncode == 130
         assert "success  100.0%" in printed
