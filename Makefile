@@ -89,7 +89,7 @@ $(BUILD)/settings: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(SETTINGS)' | cmp -s - $@ || printf '%s\n' '$(SETTINGS)' > $@
 
-demo: ## a photograph and an observation through real backends on this machine, from inside a sandbox
+demo: ## a robot's whole day on this machine: camera, detector, policy, simulator and streams, from inside a sandbox
 	@tools/setup.sh build
 	@$(MAKE) native
 	@$(PY) -m service_clients.demo
@@ -117,7 +117,7 @@ $(NATIVE): $(BUILD)/libaxon.a $(wildcard setup.py service_clients/_axon/*.py inc
 	@$(if $(SAN),ln -sf $(CURDIR)/service_clients/_axon/*.py $(@D))
 	@touch $@
 
-bench: ## axon beside its peers, in one run: BENCH=policy, server, http, pictures, control, resize
+bench: ## axon beside its peers, in one run: BENCH=policy, server, http, pictures, tabletop, control, resize
 	@tools/setup.sh develop
 	@$(MAKE) native
 	@$(PY) -m benchmarks.$(BENCH)

@@ -1,8 +1,8 @@
-"""One photograph and one observation, end to end: ``python -m service_clients.demo``.
+"""A robot's whole day on one machine: ``python -m service_clients.demo``.
 
-Starts a detection service and a policy server on loopback, runs skill.py in a sandboxed process against both,
-checks every answer against what it must be, and writes the photograph with the detections drawn on it. Exit
-status 0 means that all of it was right.
+Starts a detection service, a policy server, a simulator and a robot backend on loopback, and runs skill.py in a
+sandboxed process against all of them: it looks, detects, asks and steps until the red block is on its goal. Then it
+checks what happened, prints how long each service took, and draws the episode. Exit status 0 means that all was right.
 """
 
 from __future__ import annotations
@@ -16,55 +16,42 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Iterator, NoReturn
+from typing import Any, Mapping, NoReturn, Sequence
 
-NEEDED = {
-    "numpy": "numpy",
-    "cv2": "opencv-python-headless",
-    "fastapi": "fastapi",
-    "pydantic": "pydantic",
-    "uvicorn": "uvicorn",
-    "websockets": "websockets",
-    "msgpack": "msgpack",
-}
-PHOTO = os.path.join("tests", "data", "astronaut.jpg")
-# Where the face is in PHOTO: from the hairline to the chin, from ear to ear, read off the picture by eye.
-FACE = {"x1": 180.0, "y1": 75.0, "x2": 270.0, "y2": 172.0}
+NEEDED = {"numpy": "numpy", "fastapi": "fastapi", "pydantic": "pydantic", "uvicorn": "uvicorn"}
+TASK = "place_red_block"
 SCRIPT_TIMEOUT = 60.0
+# What the table calls the services, and how they are reached.
+SERVICES = {"detection": "HTTP", "policy": "WebSocket", "simulator": "ZeroMQ"}
+STREAMS = {"camera_feed": "camera stream", "imu_data": "IMU stream"}
+GREEN = (60, 255, 90)
 
 
 def main() -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m service_clients.demo", description=__doc__)
-    parser.add_argument("--photo", help=f"another photograph with a face in it (default: {PHOTO})")
+    parser.add_argument("--seed", type=int, default=0, help="where things lie on the table (%(default)s)")
     parser.add_argument(
         "--out", default=os.path.join("build", "demo"), help="folder to write to (%(default)s)"
     )
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         print(f"the demo needs {', '.join(missing)}: pip install 'axon[demo]'", file=sys.stderr)
         return 2
-    photo = arguments.photo or _find_photo()
-    if not os.path.isfile(photo):
-        print(f"{photo}: no such photograph; name one with --photo", file=sys.stderr)
-        return 2
     signal.signal(signal.SIGTERM, _end)
     started = time.monotonic()
-    os.makedirs(arguments.out, exist_ok=True)
-    status = _run_skill(photo, arguments.out)
+    os.makedirs(given.out, exist_ok=True)
+    for name in ("summary.json", "looks.npy", "film.png", "times.png"):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(given.out, name))
+    status = _run_skill(given.seed, given.out)
     if status:
         print(f"the skill script ended with status {status}", file=sys.stderr)
         return 1
-    failures = _report(photo, arguments.out, is_known=not arguments.photo)
+    failures = _report(given.seed, given.out)
     print(f"{time.monotonic() - started:.1f} s, {f'{failures} FAILED' if failures else 'all as it must be'}")
     return 1 if failures else 0
-
-
-def _find_photo() -> str:
-    """PHOTO in the folder that we are run from, or in the checkout that this file belongs to."""
-    checkout = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return PHOTO if os.path.isfile(PHOTO) else os.path.join(checkout, PHOTO)
 
 
 def _end(number: int, frame: object) -> NoReturn:
@@ -72,108 +59,83 @@ def _end(number: int, frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _run_skill(photo: str, folder: str) -> int:
+def _run_skill(seed: int, folder: str) -> int:
     """Runs the script against fresh backends; they are gone when this returns. Returns its exit status."""
     from service_clients.demo.backends import Backend
 
-    skill = os.path.join(os.path.dirname(os.path.abspath(__file__)), "skill.py")
     module = [sys.executable, "-m"]
-    with contextlib.ExitStack() as backends:
-        detection = backends.enter_context(Backend([*module, "service_clients.demo.detection_server"]))
-        policy = backends.enter_context(Backend([*module, "service_clients.demo.policy_server"]))
-        print(f"detection service  {detection.url}  process {detection.pid}")
-        print(f"policy server      {policy.url}  process {policy.pid}")
-        sandbox = [*module, "service_clients.demo.sandbox", "--frame", photo]
-        print(f"skill script       {skill}, sandboxed\n", flush=True)
+    with contextlib.ExitStack() as stack:
+        start = {
+            "detection service": [*module, "service_clients.demo.detection_server"],
+            "policy server": [*module, "service_clients.demo.expert"],
+            "simulator": [*module, "service_clients.demo.world_server", "--seed", str(seed)],
+        }
+        started = {name: stack.enter_context(Backend(command)) for name, command in start.items()}
+        for name, backend in started.items():
+            print(f"{name:<18} {backend.url}  process {backend.pid}", flush=True)
+        detection, policy, world = started.values()
+        print(f"{'robot backend':<18} {world.told('robot')}  the same process")
+        skill = os.path.join(os.path.dirname(os.path.abspath(__file__)), "skill.py")
+        print(f"{'skill script':<18} {skill}, sandboxed\n", flush=True)
+        addresses = [policy.url, world.url, world.told("robot")]
+        command = [*module, "service_clients.demo.sandbox", skill, *addresses, TASK, folder]
         environment = {**os.environ, "AXON_HOST_YOLO_DETECTION": detection.url}
-        command = [*sandbox, skill, policy.url, photo, folder]
         return subprocess.run(command, env=environment, timeout=SCRIPT_TIMEOUT, check=False).returncode
 
 
-def _report(photo: str, folder: str, is_known: bool) -> int:
-    """Prints each check with its outcome and writes the picture. Returns how many checks failed."""
+def _report(seed: int, folder: str) -> int:
+    """Prints the table and each check with its outcome, and draws. Returns how many checks failed."""
+    from service_clients.demo.checks import check, rehearse
+
     with open(os.path.join(folder, "summary.json"), encoding="utf-8") as file:
         summary = json.load(file)
-    print()
+    _print_table(summary)
     failures = 0
-    for text, holds in _checks(summary, folder, is_known):
+    for text, holds in check(summary, rehearse(TASK, seed)):
         failures += not holds
         print(f"  {'ok    ' if holds else 'FAILED'}  {text}")
-    picture = os.path.join(folder, "detections.png")
-    draw(photo, summary["replies"]["bytes"]["detections"], picture)
-    print(f"\nthe detections, drawn: {picture}")
+    print()
+    _draw(summary, folder)
     return failures
 
 
-def _checks(summary: dict[str, Any], folder: str, is_known: bool) -> Iterator[tuple[str, bool]]:
-    """What must hold of the answers, each with whether it does."""
-    found = {form: reply["detections"] for form, reply in summary["replies"].items()}
-    yield (
-        "bytes, path, array and base64 gave the same detections",
-        len(found) == 4 and all(detections == found["bytes"] for detections in found.values()),
-    )
-    if is_known:
-        overlap = max((overlap_of(item["bbox"], FACE) for item in found["bytes"]), default=0.0)
-        yield f"a face was found where the face is (overlap {overlap:.2f})", overlap >= 0.5
-    yield from _policy_checks(summary, folder)
-    names = ", ".join(summary["blocked"])
-    yield f"the script could import none of {names}", summary["refused"] == summary["blocked"]
+def _print_table(summary: Mapping[str, Any]) -> None:
+    from service_clients.evaluate.statistics import times_of
+
+    print(f"\n  {'service':<16} {'over':<10} {'calls':>6} {'p50 ms':>8} {'p99 ms':>8}")
+    rows = [(name, how, summary["calls"][name]) for name, how in SERVICES.items()]
+    rows += [(name, "WebSocket", summary["streams"][key]) for key, name in STREAMS.items()]
+    for name, how, took in rows:
+        times = times_of(took)
+        print(f"  {name:<16} {how:<10} {times.calls:>6} {times.p50:>8.2f} {times.p99:>8.2f}")
+    print("  (of a stream: messages, and how old they were when they came)\n")
 
 
-def _policy_checks(summary: dict[str, Any], folder: str) -> Iterator[tuple[str, bool]]:
+def _draw(summary: Mapping[str, Any], folder: str) -> None:
+    """Writes the film strip, and the plot of the times where matplotlib is installed."""
     import numpy as np
 
-    from service_clients.demo.policy import METADATA, PROMPT, SCENE, STATE, WRIST, VisualServo
+    from service_clients._axon.images import encode_image
+    from service_clients.demo.film import Frame, film_strip
+    from service_clients.demo.tabletop import DT
 
-    yield "the policy server's metadata arrived", summary["metadata"] == METADATA
-    observation: dict[str, Any] = {
-        SCENE: np.load(os.path.join(folder, "image.npy")),
-        WRIST: np.load(os.path.join(folder, "wrist_image.npy")),
-        STATE: np.array(summary["state"], np.float32),
-    }
-    for number, (prompt, answer) in enumerate(summary["answers"].items()):
-        expected = VisualServo().infer({**observation, PROMPT: prompt})["actions"]
-        same = answer["dtype"] == str(expected.dtype) and answer["actions"] == expected.tolist()
-        yield f"the chunk for {prompt!r} is what the policy computes from that observation", same
-        timing = set(answer["server_timing"])
-        yield (
-            f"its timing has {' and '.join(sorted(timing))}",
-            timing == {"infer_ms", "prev_total_ms"} or number == 0,
-        )
-    yield (
-        "the two prompts gave different chunks",
-        len({str(a["actions"]) for a in summary["answers"].values()}) == 2,
-    )
+    looks: Sequence[dict[str, Any]] = summary["looks"]
+    saved = np.load(os.path.join(folder, "looks.npy"))
+    frames = [Frame(rgb, look["step"] * DT, [(look["box"], GREEN)]) for rgb, look in zip(saved, looks)]
+    film = os.path.join(folder, "film.png")
+    with open(film, "wb") as file:
+        file.write(encode_image(film_strip(frames, columns=(len(frames) + 1) // 2), color="rgb"))
+    print(f"what the skill looked at, and the red block that was detected: {film}")
+    if importlib.util.find_spec("matplotlib") is None:
+        print("how long the calls took is not drawn: that needs matplotlib")
+        return
+    from service_clients.demo.plot import plot_times
 
-
-def overlap_of(one: dict[str, float], other: dict[str, float]) -> float:
-    """Intersection over union of two boxes {x1, y1, x2, y2}."""
-    width = min(one["x2"], other["x2"]) - max(one["x1"], other["x1"])
-    height = min(one["y2"], other["y2"]) - max(one["y1"], other["y1"])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = sum((box["x2"] - box["x1"]) * (box["y2"] - box["y1"]) for box in (one, other))
-    return shared / (areas - shared)
-
-
-def draw(photo: str, detections: list[dict[str, Any]], picture: str) -> None:
-    """Writes ``photo`` with a labelled box around each detection to ``picture``. Raises OSError."""
-    import cv2
-
-    image = cv2.imread(photo, cv2.IMREAD_COLOR)
-    if image is None:
-        raise OSError(f"{photo}: cannot be read as a picture")
-    for item in detections:
-        x1, y1, x2, y2 = (round(item["bbox"][corner]) for corner in ("x1", "y1", "x2", "y2"))
-        label = f"{item['class_name']} {item['confidence']:.2f}"
-        (width, height), _ = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
-        top = max(y1 - height - 8, 0)
-        cv2.rectangle(image, (x1, y1), (x2, y2), (0, 220, 0), 2)
-        cv2.rectangle(image, (x1 - 1, top), (x1 + width + 6, top + height + 8), (0, 220, 0), cv2.FILLED)
-        cv2.putText(
-            image, label, (x1 + 3, top + height + 3), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA
-        )
-    if not cv2.imwrite(picture, image):
-        raise OSError(f"{picture}: cannot be written")
+    times = os.path.join(folder, "times.png")
+    calls = {f"{name} ({how})": summary["calls"][name] for name, how in SERVICES.items()}
+    calls.update({name: summary["streams"][key] for key, name in STREAMS.items()})
+    plot_times(times, f"{TASK}: {summary['steps']} steps, all services on this machine", calls)
+    print(f"how long the calls took: {times}")
 
 
 if __name__ == "__main__":

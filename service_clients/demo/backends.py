@@ -27,7 +27,7 @@ class Backend:
         """Starts ``command``, which has ``timeout`` seconds to announce itself."""
         self._command = command
         self._deadline = time.monotonic() + timeout
-        self._url = ""
+        self._told: dict[str, str] = {}
         # A session of its own: Ctrl-C goes to us alone, and we end it in order.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, start_new_session=True
@@ -36,12 +36,19 @@ class Backend:
     @property
     def url(self) -> str:
         """Where it listens; waits until it has said so. Raises RuntimeError when it does not."""
-        if not self._url:
+        return self.told("url")
+
+    def told(self, name: str) -> str:
+        """What it announced under a name. Waits and raises as `url`."""
+        if not self._told:
             try:
-                self._url = str(json.loads(self._first_line())["url"])
-            except (ValueError, KeyError, OSError) as error:
+                told = json.loads(self._first_line())
+                self._told = {"url": str(told["url"]), **told}
+            except (ValueError, KeyError, TypeError, OSError) as error:
                 raise RuntimeError(f"{' '.join(self._command)}: did not start: {error}") from error
-        return self._url
+        if name not in self._told:
+            raise RuntimeError(f"{' '.join(self._command)}: it announced no {name}")
+        return self._told[name]
 
     @property
     def pid(self) -> int:
@@ -93,9 +100,9 @@ class Backend:
         return line
 
 
-def announce(url: str) -> None:
+def announce(url: str, **more: str) -> None:
     """In a server process: says where it listens, as the one line that Backend waits for."""
-    sys.stdout.write(json.dumps({"url": url}) + "\n")
+    sys.stdout.write(json.dumps({"url": url, **more}) + "\n")
     sys.stdout.flush()
 
 

@@ -1,7 +1,7 @@
-"""A detection service with the contract of the catalog's yolo-detection, and a face detector behind it.
+"""A detection service with the contract of the catalog's yolo-detection, and a detector of coloured blocks behind it.
 
-The replies have the fields of the real service; /health says what really detects. It knows one class, "face",
-whichever weights the request names.
+The replies have the fields of the real service; /health says what really detects. It knows the tabletop's blocks and
+its goal, whichever weights the request names.
 """
 
 # ruff: noqa: UP006, UP007, UP045 - pydantic evaluates these annotations, on Python 3.8 too
@@ -11,26 +11,27 @@ import base64
 import binascii
 import socket
 import time
-from typing import Any, Dict, List, Literal, Optional, Protocol, Union, get_args
+from typing import Any, Callable, Dict, List, Literal, Optional, Protocol, Union, get_args
 
-import cv2
 import numpy as np
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
+from service_clients._axon.errors import AxonError
+from service_clients._axon.images import decode_image, encode_image
 from service_clients.demo import backends
-from service_clients.demo.detector import CASCADE, CLASS_ID, CLASS_NAME, Face, FaceDetector, Pixels, outline
+from service_clients.demo.detector import CLASSES, MODEL, BlockDetector, Found, Pixels, outline
 
 ModelName = Literal["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolov8n-seg", "yolov8s-seg"]
 MaskFormat = Literal["polygon", "rle", "bitmap"]
-DEVICE = f"cpu (OpenCV {cv2.__version__}, {CASCADE})"
+DEVICE = f"cpu (numpy {np.__version__}, {MODEL})"
 
 
 class Detector(Protocol):
     """What the service needs of a detector."""
 
-    def detect(self, bgr: Pixels, conf: float) -> List[Face]:
+    def detect(self, bgr: Pixels, conf: float) -> List[Found]:
         """Finds what is in ``bgr``, uint8 (height, width, 3)."""
 
 
@@ -97,9 +98,19 @@ class HealthReply(_Model):
     available_models: List[str]
 
 
-def create_app(detector: Detector) -> FastAPI:
-    """The service, detecting with ``detector``."""
-    app = FastAPI(title="yolo-detection", description=f"A stand-in that detects faces with {CASCADE}.")
+def decode(data: bytes) -> Pixels:
+    """The pixels of a JPEG or PNG: uint8 (height, width, 3), BGR. Raises ValueError."""
+    try:
+        return np.asarray(decode_image(data, color="bgr"), np.uint8)
+    except AxonError as error:
+        raise ValueError(str(error)) from error
+
+
+def create_app(detector: Detector, decode: Callable[[bytes], Pixels] = decode) -> FastAPI:
+    """The service, detecting with `detector` in what `decode` makes of a picture's bytes."""
+    app = FastAPI(
+        title="yolo-detection", description=f"A stand-in that detects {', '.join(CLASSES.values())}."
+    )
 
     @app.get("/health")
     def health() -> HealthReply:
@@ -108,7 +119,7 @@ def create_app(detector: Detector) -> FastAPI:
             device=DEVICE,
             gpu_name=None,
             gpu_memory_mb=None,
-            loaded_models=[CASCADE],
+            loaded_models=[MODEL],
             available_models=list(get_args(ModelName)),
         )
 
@@ -116,14 +127,15 @@ def create_app(detector: Detector) -> FastAPI:
     def detect(request: DetectRequest) -> DetectReply:
         if request.return_masks and not request.model.endswith("-seg"):
             raise HTTPException(400, f"model {request.model} has no masks; use a -seg model")
-        bgr = _decode(request.image)
+        bgr = _pixels(request.image, decode)
         started = time.perf_counter()
-        faces = detector.detect(bgr, request.conf)
+        things = detector.detect(bgr, request.conf)
         masks = [
-            _mask(outline(bgr, face), request.mask_format) if request.return_masks else None for face in faces
+            _mask(outline(bgr, thing), request.mask_format) if request.return_masks else None
+            for thing in things
         ]
         return DetectReply(
-            detections=[_detection(face, mask) for face, mask in zip(faces, masks)],
+            detections=[_detection(thing, mask) for thing, mask in zip(things, masks)],
             model=request.model,
             device=DEVICE,
             inference_ms=(time.perf_counter() - started) * 1000.0,
@@ -135,34 +147,46 @@ def create_app(detector: Detector) -> FastAPI:
     return app
 
 
-def _decode(text: str) -> Pixels:
+def _pixels(text: str, decode: Callable[[bytes], Pixels]) -> Pixels:
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise HTTPException(400, f"image is not base64: {error}") from error
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if bgr is None:
-        raise HTTPException(400, f"image is no picture that can be decoded ({len(data)} bytes)")
-    return np.asarray(bgr, np.uint8)
+    try:
+        return decode(data)
+    except ValueError as error:
+        why = f"image is no picture that can be decoded ({len(data)} bytes): {error}"
+        raise HTTPException(400, why) from error
 
 
-def _detection(face: Face, mask: Any) -> Detection:
-    bbox = BoundingBox(x1=face.x1, y1=face.y1, x2=face.x2, y2=face.y2)
+def _detection(found: Found, mask: Any) -> Detection:
     return Detection(
-        bbox=bbox, confidence=face.confidence, class_id=CLASS_ID, class_name=CLASS_NAME, mask=mask
+        bbox=BoundingBox(x1=found.x1, y1=found.y1, x2=found.x2, y2=found.y2),
+        confidence=found.confidence,
+        class_id=found.class_id,
+        class_name=found.class_name,
+        mask=mask,
     )
 
 
 def _mask(mask: Pixels, form: str) -> Union[List[List[List[float]]], Dict[str, List[int]], str]:
     if form == "polygon":
-        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        return [contour[:, 0, :].astype(float).tolist() for contour in outlines if len(contour) >= 3]
+        return [_polygon(mask)]
     if form == "bitmap":
-        return base64.b64encode(cv2.imencode(".png", mask)[1].tobytes()).decode("ascii")
+        return base64.b64encode(encode_image(mask)).decode("ascii")
     bits = mask.ravel() > 0
     changes = np.flatnonzero(np.diff(bits)) + 1
     edges = np.concatenate([[0], [0] if bits[0] else [], changes, [bits.size]])
     return {"counts": np.diff(edges).astype(int).tolist(), "size": list(mask.shape)}
+
+
+def _polygon(mask: Pixels) -> List[List[float]]:
+    """Down the left side of a mask and up its right; what is hollow along a row is filled."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    left = mask[rows].argmax(axis=1)
+    right = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
+    down, up = np.stack([left, rows], axis=1), np.stack([right, rows], axis=1)[::-1]
+    return np.concatenate([down, up]).astype(float).tolist()  # type: ignore[no-any-return]
 
 
 def serve(app: FastAPI) -> None:
@@ -174,4 +198,4 @@ def serve(app: FastAPI) -> None:
 
 
 if __name__ == "__main__":
-    serve(create_app(FaceDetector()))
+    serve(create_app(BlockDetector()))

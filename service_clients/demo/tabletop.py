@@ -55,7 +55,7 @@ GRAVITY = 9.81
 
 COLORS = {"red": (206, 40, 38), "green": (44, 150, 62), "blue": (36, 84, 196)}
 # Where the camera "agentview" stands, what it looks at, and its field of view from top to bottom, in degrees.
-CAMERA = ((1.15, 0.1, 0.76), (0.36, 0.0, 0.09), 38.0)
+CAMERA = ((1.15, 0.1, 0.76), (0.36, 0.0, 0.115), 38.0)
 
 TASKS: dict[str, str] = {
     **{f"place_{color}_block": f"place the {color} block on the goal" for color in COLORS},

@@ -13,13 +13,12 @@ import time
 from pathlib import Path
 from typing import Any, Iterator
 
-import cv2
 import numpy as np
 import pytest
 from peers import harness
 
 from service_clients.demo import __main__ as demo
-from service_clients.demo import policy, sandbox
+from service_clients.demo import checks, sandbox
 from service_clients.demo.backends import Backend
 
 REFUSED_AT_LEAST = ["requests", "httpx", "http.client", "http", "urllib", "urllib.request", "urllib.parse"]
@@ -176,70 +175,17 @@ def test_how_the_script_ends_is_how_the_sandbox_ends(
     assert said in ended.stderr
 
 
-# ---- the policy's formula ------------------------------------------------------------------------
-
-
-def observation() -> dict[str, Any]:
-    """One that the demo's policy takes."""
-    random = np.random.RandomState(3)
-    pictures = {
-        key: random.randint(0, 256, (224, 224, 3)).astype(np.uint8) for key in (policy.SCENE, policy.WRIST)
-    }
-    return {**pictures, policy.STATE: np.linspace(-1, 1, 7, dtype=np.float32), policy.PROMPT: "pick it up"}
-
-
-def test_one_changed_bit_anywhere_in_the_observation_changes_the_chunk() -> None:
-    answer = policy.VisualServo().infer(observation())["actions"]
-    assert (answer.dtype, answer.shape) == (np.float32, (16, 7))
-    for key in (policy.SCENE, policy.WRIST, policy.STATE):
-        changed = observation()
-        changed[key].view(np.uint8).reshape(-1)[-3] ^= 1
-        assert (policy.VisualServo().infer(changed)["actions"] != answer).any(), key
-    changed = {**observation(), policy.PROMPT: "pick it up!"}
-    assert (policy.VisualServo().infer(changed)["actions"] != answer).any()
-    assert np.array_equal(policy.VisualServo().infer(observation())["actions"], answer)
-
-
-def test_the_policy_turns_towards_the_bright_side_and_obeys_the_prompt() -> None:
-    bright_left = np.zeros((224, 224, 3), np.uint8)
-    bright_left[:, :20] = 255
-    seen = {**observation(), policy.SCENE: bright_left, policy.PROMPT: "open the gripper"}
-    last = policy.VisualServo().infer(seen)["actions"][-1]
-    assert 0.4 < last[0] < 0.6, "the base turns left, which is positive"
-    assert abs(last[6]) < 0.05, "the gripper opens"
-    seen[policy.PROMPT] = "close the gripper"
-    assert policy.VisualServo().infer(seen)["actions"][-1][6] > 0.95
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "said"),
-    [
-        (policy.SCENE, np.zeros((4, 4), np.uint8), "expected shape"),
-        (policy.WRIST, np.zeros((4, 4, 3), np.float32), "expected a uint8 array"),
-        (policy.STATE, [0.0] * 7, "expected 7 floats, got list"),
-        (policy.PROMPT, b"pick", "expected a str, got bytes"),
-    ],
-)
-def test_the_policy_names_the_key_that_is_wrong(key: str, value: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=f"{key}: {said}"):
-        policy.VisualServo().infer({**observation(), key: value})
-
-
 # ---- the whole of it -----------------------------------------------------------------------------
 
 
 class Run:
-    """One run of the demo: what it printed, how it ended and what it left in ``folder``."""
+    """One run of the demo: what it printed, how it ended and what it left in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        ended = subprocess.run([*COMMAND, "--out", str(folder)], timeout=100, **RUN_OPTIONS)
+        ended = subprocess.run([*COMMAND, "--out", str(folder)], timeout=100, check=False, **RUN_OPTIONS)
         self.status, self.printed = ended.returncode, ended.stdout
         self.summary = json.loads((folder / "summary.json").read_text()) if self.status == 0 else {}
-
-    def failed_checks(self, summary: dict[str, Any]) -> list[str]:
-        """Which checks do not hold of a summary, beside the pictures that this run left."""
-        return [text for text, holds in demo._checks(summary, str(self.folder), is_known=True) if not holds]
 
 
 COMMAND = [sys.executable, "-m", "service_clients.demo"]
@@ -256,64 +202,87 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(tmp_path_factory.mktemp("demo"))
 
 
-def test_the_demo_succeeds_and_prints_every_call_with_its_time(run: Run) -> None:
+@pytest.fixture(scope="module")
+def rehearsal() -> checks.Rehearsal:
+    return checks.rehearse(demo.TASK, 0)
+
+
+def test_the_demo_succeeds_and_prints_every_service_with_its_times(run: Run) -> None:
     assert run.status == 0, run.printed
-    for call in (
-        "YOLO health",
-        "bytes",
-        "path",
-        "array 512x512x3",
-        "base64",
-        "connect",
-        "'pick up",
-        "'place the",
+    for service in (
+        "detection +HTTP",
+        "policy +WebSocket",
+        "simulator +ZeroMQ",
+        "camera stream +WebSocket",
+        "IMU stream +WebSocket",
     ):
-        assert re.search(rf"{call}.* \d+\.\d\d  ", run.printed), f"{call}\n{run.printed}"
+        assert re.search(rf"{service} +\d+ +\d+\.\d\d +\d+\.\d\d", run.printed), f"{service}\n{run.printed}"
     assert "all as it must be" in run.printed
     assert "FAILED" not in run.printed
 
 
 def test_the_demo_leaves_no_process_behind(run: Run) -> None:
     processes = [int(pid) for pid in re.findall(r"  process (\d+)", run.printed)]
-    assert len(processes) == 2, run.printed
+    assert len(processes) == 3, run.printed
     assert not any(is_running(pid) for pid in processes)
 
 
-def test_the_demo_draws_what_was_found(run: Run) -> None:
-    drawn = harness.decode((run.folder / "detections.png").read_bytes())
-    photo = harness.decode(harness.PHOTO.read_bytes())
-    assert drawn.shape == photo.shape
-    box = run.summary["replies"]["bytes"]["detections"][0]["bbox"]
-    x1, y1, x2, y2 = (round(box[corner]) for corner in ("x1", "y1", "x2", "y2"))
-    assert (drawn[y2, x1:x2] == (0, 220, 0)).all(), "the lower edge of the box"
-    assert (drawn[y1 + 5 : y2 - 5, x1 + 5 : x2 - 5] == photo[y1 + 5 : y2 - 5, x1 + 5 : x2 - 5]).all()
-    assert np.not_equal(drawn, photo).any(axis=2).mean() < 0.02, "the rest is the photograph"
+def test_the_film_strip_shows_what_the_skill_looked_at_with_the_block_in_a_box(run: Run) -> None:
+    film = harness.decode((run.folder / "film.png").read_bytes())
+    looks = run.summary["looks"]
+    assert film.shape[1] > 256 * ((len(looks) + 1) // 2)
+    assert film.shape[0] > 256 * 2
+    frames = np.load(run.folder / "looks.npy")
+    assert frames.shape == (len(looks), 256, 256, 3)
+    green = (film == demo.GREEN[::-1]).all(axis=2).sum()
+    sides = [
+        2 * (look["box"]["x2"] - look["box"]["x1"] + look["box"]["y2"] - look["box"]["y1"]) for look in looks
+    ]
+    assert sum(sides) < green < 3.5 * sum(sides), "a line of two pixels around every box"
+    for name in ("film.png", "times.png"):
+        assert harness.decode((run.folder / name).read_bytes()).std() > 10, name
 
 
-def _shift_a_box(summary: dict[str, Any]) -> None:
-    summary["replies"]["array"]["detections"][0]["bbox"]["x1"] += 1
+def test_the_rehearsal_takes_the_same_way_whenever_it_is_made(rehearsal: checks.Rehearsal) -> None:
+    assert rehearsal.success
+    assert checks.rehearse(demo.TASK, 0) == rehearsal
+    assert checks.rehearse(demo.TASK, 1) != rehearsal
 
 
-def _lose_a_form(summary: dict[str, Any]) -> None:
-    del summary["replies"]["path"]
+def _not_done(summary: dict[str, Any]) -> None:
+    summary["info"]["success"] = False
 
 
-def _find_the_helmet(summary: dict[str, Any]) -> None:
-    for reply in summary["replies"].values():
-        reply["detections"][0]["bbox"] = {"x1": 280, "y1": 345, "x2": 500, "y2": 512}
+def _plan_failed(summary: dict[str, Any]) -> None:
+    summary["plan"]["status"] = "failed"
 
 
-def _change_an_action(summary: dict[str, Any]) -> None:
-    answer = summary["answers"]["pick up the helmet"]
-    answer["actions"][3][2] = float(np.nextafter(np.float32(answer["actions"][3][2]), np.float32(9)))
+def _find_another_block(summary: dict[str, Any]) -> None:
+    looks = summary["looks"]
+    blue = next(thing for thing in looks[0]["found"] if thing["class_name"] == "blue block")
+    looks[0]["box"] = blue["bbox"]
 
 
-def _change_the_dtype(summary: dict[str, Any]) -> None:
-    summary["answers"]["pick up the helmet"]["dtype"] = "float64"
+def _end_beside_the_goal(summary: dict[str, Any]) -> None:
+    summary["looks"][-1]["box"] = summary["looks"][0]["box"]
 
 
-def _forget_the_timing(summary: dict[str, Any]) -> None:
-    del summary["answers"]["place the helmet"]["server_timing"]["prev_total_ms"]
+def _one_step_more(summary: dict[str, Any]) -> None:
+    summary["steps"] += 1
+    for stream in summary["streams"].values():
+        stream.append(1.0)
+
+
+def _a_hair_off(summary: dict[str, Any]) -> None:
+    summary["hand"][1] = float(np.nextafter(summary["hand"][1], 9.0))
+
+
+def _lose_a_frame(summary: dict[str, Any]) -> None:
+    summary["streams"]["camera_feed"].pop()
+
+
+def _drop_a_sample(summary: dict[str, Any]) -> None:
+    summary["dropped"] = 1
 
 
 def _change_the_metadata(summary: dict[str, Any]) -> None:
@@ -327,21 +296,25 @@ def _allow_sockets(summary: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_shift_a_box, "the same detections"),
-        (_lose_a_form, "the same detections"),
-        (_find_the_helmet, "where the face is"),
-        (_change_an_action, "is what the policy computes"),
-        (_change_the_dtype, "is what the policy computes"),
-        (_forget_the_timing, "its timing"),
+        (_not_done, "the task is done"),
+        (_plan_failed, "so does the robot's stream"),
+        (_find_another_block, "found where it is"),
+        (_end_beside_the_goal, "on the goal"),
+        (_one_step_more, "bit for bit"),
+        (_a_hair_off, "bit for bit"),
+        (_lose_a_frame, "sensor stream"),
+        (_drop_a_sample, "sensor stream"),
         (_change_the_metadata, "metadata"),
         (_allow_sockets, "could import none"),
     ],
 )
-def test_one_wrong_answer_fails_the_demo(run: Run, spoil: Any, said: str) -> None:
-    assert run.failed_checks(run.summary) == []
+def test_one_wrong_answer_fails_the_demo(
+    run: Run, rehearsal: checks.Rehearsal, spoil: Any, said: str
+) -> None:
+    assert [text for text, holds in checks.check(run.summary, rehearsal) if not holds] == []
     spoiled = copy.deepcopy(run.summary)
     spoil(spoiled)
-    failed = run.failed_checks(spoiled)
+    failed = [text for text, holds in checks.check(spoiled, rehearsal) if not holds]
     assert len(failed) == 1, failed
     assert said in failed[0]
 
@@ -371,7 +344,7 @@ def started_demo(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[i
     process: subprocess.Popen[str] = subprocess.Popen([*COMMAND, "--out", str(tmp_path)], **RUN_OPTIONS)
     assert process.stdout is not None
     backends: list[int] = []
-    while len(backends) < 2:
+    while len(backends) < 3:
         line = process.stdout.readline()
         assert line, "the demo ended before its backends were there"
         backends += [int(pid) for pid in re.findall(r"  process (\d+)", line)]
@@ -406,19 +379,16 @@ def test_a_missing_package_is_named_with_what_to_install() -> None:
     assert ended.stdout == "the demo needs fastapi: pip install 'axon[demo]'\n"
 
 
-def test_a_photograph_that_is_not_there_is_named(tmp_path: Path) -> None:
-    ended = subprocess.run([*COMMAND, "--photo", "no/such.jpg"], timeout=60, check=False, **RUN_OPTIONS)
-    assert ended.returncode == 2
-    assert "no/such.jpg: no such photograph" in ended.stdout
-
-
-def test_a_photograph_without_a_face_fails_the_demo(tmp_path: Path) -> None:
-    photo = tmp_path / "grey.jpg"
-    photo.write_bytes(cv2.imencode(".jpg", np.full((256, 256, 3), 128, np.uint8))[1].tobytes())
-    arguments = ["--photo", str(photo), "--out", str(tmp_path)]
-    ended = subprocess.run([*COMMAND, *arguments], timeout=60, check=False, **RUN_OPTIONS)
-    assert ended.returncode == 1
-    assert "no face was found" in ended.stdout
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_backend_that_dies_fails_the_demo(
+    started_demo: tuple[subprocess.Popen[str], list[int]], which: int
+) -> None:
+    process, backends = started_demo
+    os.kill(backends[which], signal.SIGKILL)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, printed
+    assert "the skill script ended with status 1" in printed
+    wait_until_gone(backends)
 
 
 def test_a_backend_that_ends_at_once_is_an_error_that_names_it() -> None:

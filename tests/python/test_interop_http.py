@@ -15,24 +15,45 @@ from peers import harness
 from support import Serve
 
 from service_clients._axon import Service
-from service_clients.demo.__main__ import FACE, overlap_of
+from service_clients.demo import tabletop
+from service_clients.demo.checks import overlap_of
 from service_clients.demo.detection_server import create_app
-from service_clients.demo.detector import Face, FaceDetector, Pixels
+from service_clients.demo.detector import BlockDetector, Found, Pixels
 from service_clients.yolo_detection.client import YOLOClient
 
-JPEG = harness.PHOTO.read_bytes()
-BGR = harness.decode(JPEG)
 REPLY_FIELDS = ["detections", "model", "device", "inference_ms", "image_width", "image_height", "has_masks"]
+
+
+def take_picture() -> tuple[bytes, dict[str, float]]:
+    """The tabletop as a JPEG of 512x512 pixels, and the box that its red block takes up there."""
+    world = tabletop.Tabletop(image_size=(512, 512))
+    world.load_task("place_red_block")
+    world.reset()
+    rgb, _ = world.render()
+    jpeg = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+    return jpeg, tabletop.box_of(world, "red")
+
+
+def decode_with_opencv(data: bytes) -> Pixels:
+    """What axon encoded, read by another's decoder."""
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if bgr is None:
+        raise ValueError("OpenCV knows no such picture")
+    return np.asarray(bgr, np.uint8)
+
+
+JPEG, RED = take_picture()
+BGR = harness.decode(JPEG)
 
 
 class Recorder:
     """Detects with the real detector and keeps the pixels that arrived."""
 
     def __init__(self) -> None:
-        self.detector = FaceDetector()
+        self.detector = BlockDetector()
         self.seen: list[Pixels] = []
 
-    def detect(self, bgr: Pixels, conf: float) -> list[Face]:
+    def detect(self, bgr: Pixels, conf: float) -> list[Found]:
         self.seen.append(bgr)
         return self.detector.detect(bgr, conf)
 
@@ -40,7 +61,7 @@ class Recorder:
 class Moody:
     """Fails or dawdles, by the confidence that is asked for."""
 
-    def detect(self, bgr: Pixels, conf: float) -> list[Face]:
+    def detect(self, bgr: Pixels, conf: float) -> list[Found]:
         if conf == 0.5:
             raise MemoryError("the GPU is full")
         if conf == 0.75:
@@ -53,7 +74,7 @@ RECORDER = Recorder()
 
 @pytest.fixture(scope="module")
 def host(serve: Serve) -> str:
-    return serve(create_app(RECORDER))
+    return serve(create_app(RECORDER, decode_with_opencv))
 
 
 @pytest.fixture
@@ -64,7 +85,7 @@ def client(host: str) -> Iterator[YOLOClient]:
 
 @pytest.fixture(scope="module")
 def moody(serve: Serve) -> str:
-    return serve(create_app(Moody()))
+    return serve(create_app(Moody(), decode_with_opencv))
 
 
 def test_health_says_what_really_detects(client: YOLOClient) -> None:
@@ -78,19 +99,21 @@ def test_health_says_what_really_detects(client: YOLOClient) -> None:
         "available_models",
     ]
     assert health["status"] == "ok"
-    assert "haarcascade" in health["device"]
+    assert "coloured-blocks" in health["device"]
     assert health["gpu_name"] is None
 
 
-def test_the_face_is_found_where_it_is(client: YOLOClient) -> None:
+def test_the_red_block_is_found_where_it_is(client: YOLOClient) -> None:
     reply = client.detect_full(JPEG, conf=0.4)
     assert list(reply) == REPLY_FIELDS
     assert (reply["image_width"], reply["image_height"], reply["has_masks"]) == (512, 512, False)
-    (found,) = reply["detections"]
+    names = [found["class_name"] for found in reply["detections"]]
+    assert sorted(names) == ["blue block", "goal", "green block", "red block"]
+    found = reply["detections"][names.index("red block")]
     assert list(found) == ["bbox", "confidence", "class_id", "class_name", "mask"]
-    assert overlap_of(found["bbox"], FACE) > 0.5
+    assert overlap_of(found["bbox"], RED) > 0.85
     assert 0.4 < found["confidence"] < 1.0
-    assert (found["class_id"], found["class_name"], found["mask"]) == (0, "face", None)
+    assert (found["class_id"], found["mask"]) == (0, None)
 
 
 def test_detect_gives_the_detections_alone(client: YOLOClient) -> None:
@@ -98,8 +121,10 @@ def test_detect_gives_the_detections_alone(client: YOLOClient) -> None:
 
 
 def test_conf_leaves_out_what_is_less_sure(client: YOLOClient) -> None:
-    confidence = client.detect(JPEG)[0]["confidence"]
-    assert len(client.detect(JPEG, conf=confidence)) == 1
+    first, second = client.detect(JPEG)[:2]
+    confidence = first["confidence"]
+    assert second["confidence"] < confidence
+    assert client.detect(JPEG, conf=confidence) == [first]
     assert client.detect(JPEG, conf=confidence + 1e-6) == []
 
 
@@ -128,15 +153,16 @@ def test_the_pixels_of_an_array_arrive_as_they_are(client: YOLOClient, name: str
 
 def test_every_way_of_passing_the_picture_gives_the_same(client: YOLOClient, tmp_path: Path) -> None:
     png = cv2.imencode(".png", BGR)[1].tobytes()
-    misnamed = tmp_path / "photo.gif"
+    photo, misnamed = tmp_path / "photo.jpg", tmp_path / "photo.gif"
+    photo.write_bytes(JPEG)
     misnamed.write_bytes(JPEG)
     text = base64.b64encode(JPEG).decode()
     forms: dict[str, Any] = {
         "bytes": JPEG,
         "bytearray": bytearray(JPEG),
         "memoryview": memoryview(JPEG),
-        "path": str(harness.PHOTO),
-        "Path": Path(harness.PHOTO),
+        "path": str(photo),
+        "Path": photo,
         "misnamed path": misnamed,
         "base64": text,
         "data URI": f"data:image/jpeg;base64,{text}",
@@ -154,18 +180,19 @@ def test_masks_come_in_three_forms_that_say_the_same(client: YOLOClient, mask_fo
     reply = client.detect_full(JPEG, model="yolov8n-seg", return_masks=True, mask_format=mask_format)
     assert reply["has_masks"] is True
     assert reply["model"] == "yolov8n-seg"
-    (found,) = reply["detections"]
+    found = next(found for found in reply["detections"] if found["class_name"] == "red block")
     mask = decode_mask(found["mask"], mask_format)
     rows, columns = np.nonzero(mask)
     box = found["bbox"]
     assert box["x1"] <= columns.min() <= columns.max() < box["x2"]
     assert box["y1"] <= rows.min() <= rows.max() < box["y2"]
-    assert mask[110, 224] == 1, "between the eyes"
+    middle = int((RED["y1"] + RED["y2"]) / 2), int((RED["x1"] + RED["x2"]) / 2)
+    assert mask[middle] == 1
     assert 0.3 < mask.sum() / ((box["x2"] - box["x1"]) * (box["y2"] - box["y1"])) < 0.95
 
 
 def decode_mask(mask: Any, mask_format: str) -> np.ndarray[Any, Any]:
-    """A mask of the 512x512 photograph as an array of 0 and 1."""
+    """A mask of the 512x512 picture as an array of 0 and 1."""
     if mask_format == "polygon":
         filled = np.zeros((512, 512), np.uint8)
         cv2.fillPoly(filled, [np.array(polygon, np.int32) for polygon in mask], 1)

@@ -10,10 +10,10 @@ from typing import Any, Iterator
 
 import numpy as np
 import pytest
-from peers import harness
+from peers import codec, harness
+from peers import visual_servo as policy
 from peers.observations import table
 
-from service_clients.demo import codec, policy
 from service_clients.demo.backends import Backend
 from service_clients.openpi.client import WebsocketClientPolicy
 
@@ -215,13 +215,30 @@ def test_a_server_that_dies_is_a_lost_connection() -> None:
 
 @pytest.fixture(scope="module", params=["websockets", "openpi-server"])
 def servo(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """The demo's policy behind the demo's own server, and behind openpi-server."""
+    """The visual servo behind a server on `websockets`, and behind openpi-server."""
     if request.param == "websockets":
-        server = harness.start_module("service_clients.demo.policy_server")
+        server = harness.start_script("websockets_server.py")
     else:
         server = harness.start_peer("openpi_server_peer.py", "servo")
     with server:
         yield server
+
+
+def test_one_changed_bit_anywhere_in_the_observation_changes_the_servos_chunk() -> None:
+    random = np.random.RandomState(3)
+    pictures = {
+        key: random.randint(0, 256, (224, 224, 3)).astype(np.uint8) for key in (policy.SCENE, policy.WRIST)
+    }
+    state = np.linspace(-1, 1, 7, dtype=np.float32)
+    observation: dict[str, Any] = {**pictures, policy.STATE: state, policy.PROMPT: "pick it up"}
+    answer = policy.VisualServo().infer(observation)["actions"]
+    for key in (policy.SCENE, policy.WRIST, policy.STATE):
+        changed = {**observation, key: observation[key].copy()}
+        changed[key].view(np.uint8).reshape(-1)[-3] ^= 1
+        assert (policy.VisualServo().infer(changed)["actions"] != answer).any(), key
+    changed = {**observation, policy.PROMPT: "pick it up!"}
+    assert (policy.VisualServo().infer(changed)["actions"] != answer).any()
+    assert np.array_equal(policy.VisualServo().infer(observation)["actions"], answer)
 
 
 def test_the_chunk_is_what_the_policy_computes(servo: Backend) -> None:

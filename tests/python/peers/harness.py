@@ -60,7 +60,8 @@ def start_script(name: str, *arguments: str) -> Backend:
 
 def start(command: list[str]) -> Backend:
     """Starts a server that can import what is in the checkout."""
-    return Backend(command, env={**plain_environment(), "PYTHONPATH": str(CHECKOUT)})
+    path = os.pathsep.join([str(CHECKOUT), str(PEERS.parent)])
+    return Backend(command, env={**plain_environment(), "PYTHONPATH": path})
 
 
 def start_peer(name: str, *arguments: str) -> Backend:

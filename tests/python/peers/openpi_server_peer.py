@@ -13,9 +13,10 @@ from typing import Any, AsyncIterator
 
 import numpy as np
 from openpi_server import websocket_policy_server  # type: ignore[import-not-found]
+from peers import visual_servo
 from websockets.asyncio.server import Server
 
-from service_clients.demo import backends, policy
+from service_clients.demo import backends
 
 
 class Echo:
@@ -26,10 +27,10 @@ class Echo:
 
 
 class Servo:
-    """The demo's policy."""
+    """The visual servo."""
 
     def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
-        return policy.VisualServo().infer(obs)
+        return visual_servo.VisualServo().infer(obs)
 
 
 class Moody:
@@ -71,7 +72,7 @@ METADATA: dict[str, dict[str, Any]] = {
         "reset_pose": [0.0, -1.5, 1.5],
         "nested": {"name": "echo", "horizon": 16, "sim": False, "none": None},
     },
-    "servo": policy.METADATA,
+    "servo": visual_servo.METADATA,
     "moody": {},
     "numbered": {"name": "numbered"},
     "planner": {"action_horizon": 10},

@@ -1,4 +1,4 @@
-"""A policy server that speaks openpi's protocol on `websockets`, as the real ones do.
+"""A policy server that speaks openpi's protocol on `websockets`, as the real ones do: ``python websockets_server.py``.
 
 On connecting: one binary frame, the metadata. Then one reply per observation, with `server_timing` in it. A
 policy that raises is answered with its traceback in a text frame, and the connection closes with 1011.
@@ -13,12 +13,13 @@ import traceback
 from typing import Any, Mapping, Protocol
 
 import websockets
+from peers import codec
+from peers.visual_servo import METADATA, VisualServo
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from service_clients.demo import backends, codec
-from service_clients.demo.policy import METADATA, VisualServo
+from service_clients.demo import backends
 
 
 class Policy(Protocol):

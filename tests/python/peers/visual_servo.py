@@ -1,7 +1,7 @@
-"""The demo's policy: a visual servo that looks at the bright part of what its cameras see.
+"""A policy to try servers with: a visual servo that looks at the bright part of what its cameras see.
 
 It is no model, but it really computes every number of its chunk from every byte of the observation, by a
-formula that is written down here and that the demo computes a second time to check the answer:
+formula that is written down here and that a test computes a second time to check the answer:
 
 1. Where to look. Each picture's luma is (77 R + 150 G + 29 B) // 256, and its centroid, from -1 (left, top)
    to 1 (right, bottom), is the luma-weighted mean of the pixel positions. Sums are of integers, so exact.
@@ -31,7 +31,7 @@ GRIPPER_WORDS = {"pick": 1.0, "grasp": 1.0, "close": 1.0, "place": 0.0, "release
 NOISE = 0.001
 
 METADATA: dict[str, Any] = {
-    "policy": "axon-demo-visual-servo",
+    "policy": "axon-visual-servo",
     "action_horizon": HORIZON,
     "action_dim": DIM,
     "observation_keys": [SCENE, WRIST, STATE, PROMPT],

@@ -1,6 +1,6 @@
 """The openpi wire's messages in Python: msgpack with numpy arrays, read with the care that strangers need.
 
-This is the backends' own codec, written apart from axon's in C, so that the two check each other.
+It is written apart from axon's in C, so that the two check each other.
 """
 
 from __future__ import annotations
