@@ -137,13 +137,27 @@ def _parser() -> argparse.ArgumentParser:
         help="then the policy is asked again; default a whole chunk",
     )
     add = parser.add_argument_group("patience, in seconds").add_argument
-    add("--connect-timeout", type=float, default=10.0, help="default %(default)s")
-    add("--infer-timeout", type=float, default=60.0, help="for one answer of the policy; default %(default)s")
-    add("--step-timeout", type=float, default=60.0, help="for one of the simulator; default %(default)s")
+    add("--connect-timeout", type=float, metavar="S", default=10.0, help="default %(default)s")
+    add(
+        "--infer-timeout",
+        type=float,
+        metavar="S",
+        default=60.0,
+        help="for one answer of the policy; default %(default)s",
+    )
+    add(
+        "--step-timeout",
+        type=float,
+        metavar="S",
+        default=60.0,
+        help="for one of the simulator; default %(default)s",
+    )
     add = parser.add_argument_group("results").add_argument
     add("--json", metavar="FILE", help="write everything there")
     add("--plot", metavar="FILE", help="draw it there (.png, .svg, .pdf); needs matplotlib")
-    add("--confidence", type=float, default=0.95, help="of the interval; default %(default)s")
+    add(
+        "--confidence", type=float, metavar="LEVEL", default=0.95, help="of the interval; default %(default)s"
+    )
     add("--quiet", action="store_true", help="print the result alone")
     return parser
 
@@ -151,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
 def _check(given: argparse.Namespace) -> None:
     """Raises UsageError for what needs no server to be seen."""
     for name in ("policy", "simulator"):
-        if not getattr(given, name) and not given.local:
+        if not getattr(given, name) and not given.local and not (given.list_tasks and name == "policy"):
             _refuse(f"name a server with --{name}, or let --local start one")
     if given.local and given.policy and given.simulator:
         _refuse("--local has nothing to start: --policy and --simulator name both servers")

@@ -204,7 +204,7 @@ def test_cartpole_is_balanced_by_a_policy_that_can_and_not_by_one_that_cannot(
 
 def test_the_tasks_are_listed(tabletop: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main(["--simulator", tabletop, "--policy", "ws://127.0.0.1:1", "--list-tasks"])
+        main(["--simulator", tabletop, "--list-tasks"])
     assert end.value.code == 0
     assert capsys.readouterr().out.split() == TabletopBackend().list_tasks()
 
