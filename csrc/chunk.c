@@ -58,12 +58,12 @@ static void set_delay(axon_chunk_engine *engine, double steps)
     atomic_store(&engine->delay, steps < AXON_CHUNK_MAX_STEPS ? (int)ceil(steps) : AXON_CHUNK_MAX_STEPS);
 }
 
-/* `lock` is held. */
+/* `lock` is held. While the first chunk of an episode is made the controller stands still: of the steps that it would
+ * have made there is a guess, until there is something better. */
 static void note_times(axon_chunk_engine *engine, const axi_job *job, axi_time took)
 {
     engine->latencies[engine->latency_count++ % AXON_CHUNK_WINDOW] = (float)((double)took * 1e-6);
-    if (atomic_load(&engine->seen) !=
-        job->generation) { /* the controller has not begun: a guess, until it has */
+    if (!engine->last || engine->last->generation != job->generation) {
         if (engine->is_timed && engine->delay_count == 0)
             set_delay(engine, (double)took * engine->steps_per_tick);
         return;

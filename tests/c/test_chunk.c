@@ -263,6 +263,23 @@ static void prefetch_by_time_follows_the_last_step_at_its_time(void **state)
     close_bench(b);
 }
 
+static void a_slow_first_inference_has_the_second_asked_for_earlier(void **state)
+{
+    (void)state;
+    axon_chunk_options o = {.mode = AXON_CHUNK_PREFETCH, .action_hz = 1000, .prefetch_steps = 1};
+    bench *b = open_with(o, 64);
+    atomic_store(&b->policy.gate, 0);
+    submit(b, 0, S(0));
+    while (atomic_load(&b->policy.asked) == 0)
+        usleep(200);
+    usleep(20000);
+    atomic_store(&b->policy.gate, -1);
+    next_at(b, S(0));
+    next_at(b, S(0.050)); /* 13 left, and it took at least 20 */
+    assert_true(b->info.wants);
+    close_bench(b);
+}
+
 static void a_late_chunk_is_counted_and_begins_when_it_comes(void **state)
 {
     (void)state;
@@ -1107,6 +1124,7 @@ int main(void)
         cmocka_unit_test(blocking_without_an_observation_ends_at_wait_ms),
         cmocka_unit_test(prefetch_asks_when_so_many_steps_are_left_and_goes_on_without_a_gap),
         cmocka_unit_test(prefetch_by_time_follows_the_last_step_at_its_time),
+        cmocka_unit_test(a_slow_first_inference_has_the_second_asked_for_earlier),
         cmocka_unit_test(a_late_chunk_is_counted_and_begins_when_it_comes),
         cmocka_unit_test(an_aligned_chunk_begins_at_the_step_of_now),
         cmocka_unit_test(an_aligned_chunk_by_time_is_interpolated_at_now),
