@@ -1,4 +1,4 @@
-"""The embedded backends and the demo: a photograph and an observation, end to end on one machine.
+"""A small world, the services that a robot needs in it, and the demo, which runs all of them on one machine.
 
-Run it with ``python -m service_clients.demo``; docs/sandbox.md tells what the sandbox is and is not.
+`python -m service_clients.demo` runs it; docs/sandbox.md tells what the sandbox of its skill script is and is not.
 """

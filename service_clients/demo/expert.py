@@ -8,6 +8,7 @@ chunk is planned anew from where things are, by stepping a model of the hand ahe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 from typing import Any, Mapping, NamedTuple
 
@@ -226,18 +227,25 @@ def _kind(value: Any) -> str:
 
 
 def main() -> None:
-    """Serves the expert until its starter is gone."""
+    """Serves the expert: on a port of one's own until Ctrl-C, else on a free one until its starter is gone."""
     from service_clients.openpi.server import WebsocketPolicyServer
 
     parser = argparse.ArgumentParser(prog="python -m service_clients.demo.expert", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="what to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="default: one that is free")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        help="default one that is free, for programs: until standard input ends",
+    )
     given = parser.parse_args()
     server = WebsocketPolicyServer(Expert(), host=given.host, port=given.port, metadata=METADATA)
     server.start()
-    backends.watch_starter()
+    if given.port == 0:
+        backends.watch_starter()
     backends.announce(server.url)
-    server.serve_forever()
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from service_clients.demo.backends import Backend
 PEERS = Path(__file__).resolve().parent
 TESTS = PEERS.parent.parent
 CHECKOUT = TESTS.parent
-PHOTO = TESTS / "data" / "astronaut.jpg"
 
 
 def decode(data: bytes, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[np.uint8]:
