@@ -89,9 +89,25 @@ static axon_status add_field(axi_chunk_layout *layout, const char *key, const ax
 typedef struct {
     axi_chunk_layout *layout;
     int64_t steps; /* negative: actions are looked for */
+    int64_t found; /* how many steps the first one has */
 } search;
 
-static axon_status find_arrays(const search *wanted, const axon_value *map, const char *prefix, int depth,
+static axon_status consider(search *wanted, const char *key, const axon_array *array, axon_error *err)
+{
+    axi_chunk_layout *layout = wanted->layout;
+    bool is_about_actions = wanted->steps < 0;
+    if (is_action(key) != is_about_actions) return AXON_OK;
+    if (is_about_actions) {
+        if (layout->field_count == 0) wanted->found = array->shape[0];
+        return add_field(layout, key, array, err);
+    }
+    size_t count = count_numbers(array);
+    bool fits =
+        array->shape[0] == wanted->steps && count > 0 && layout->width + count <= AXON_CHUNK_MAX_WIDTH;
+    return fits ? add_field(layout, key, array, err) : AXON_OK;
+}
+
+static axon_status find_arrays(search *wanted, const axon_value *map, const char *prefix, int depth,
                                axon_error *err)
 {
     axon_status status = AXON_OK;
@@ -103,29 +119,24 @@ static axon_status find_arrays(const search *wanted, const axon_value *map, cons
                                length < sizeof key ? (int)length : (int)sizeof key, name);
         if (printed < 0 || (size_t)printed >= sizeof key) continue;
         const axon_value *child = axon_value_at(map, i);
-        const axon_array *array = array_at(child);
-        bool is_wanted = array && is_action(key) == (wanted->steps < 0);
         if (axon_value_type(child) == AXON_MAP && depth > 0)
             status = find_arrays(wanted, child, key, depth - 1, err);
-        else if (is_wanted && wanted->steps < 0)
-            status = add_field(wanted->layout, key, array, err);
-        else if (is_wanted && array->shape[0] == wanted->steps && count_numbers(array) > 0 &&
-                 wanted->layout->width + count_numbers(array) <= AXON_CHUNK_MAX_WIDTH)
-            status = add_field(wanted->layout, key, array, err);
+        else if (array_at(child))
+            status = consider(wanted, key, array_at(child), err);
     }
     return status;
 }
 
 static axon_status infer_fields(axi_chunk_layout *layout, const axon_value *reply, axon_error *err)
 {
-    search actions = {layout, -1};
+    search actions = {.layout = layout, .steps = -1};
     axon_status status = find_arrays(&actions, reply, "", AXON_MAX_DEPTH, err);
     if (status != AXON_OK) return status;
     if (layout->field_count == 0)
         return axi_fail(
             err, AXON_EPROTOCOL,
             "the reply holds no array named actions or action; say which arrays are chunks (keys)");
-    search others = {layout, array_at(look_up(reply, layout->keys[0]))->shape[0]};
+    search others = {.layout = layout, .steps = actions.found};
     return find_arrays(&others, reply, "", AXON_MAX_DEPTH, err);
 }
 
@@ -266,7 +277,8 @@ static void print_shape(char *text, size_t size, const int64_t *shape, int32_t n
 static axon_status check_steps(const axon_chunk_field *field, const axon_array *array, axon_error *err)
 {
     if (!array)
-        return axi_fail(err, AXON_EPROTOCOL, "the reply's %s is no array of numbers any more", field->key);
+        return axi_fail(err, AXON_EPROTOCOL, "the reply's %s is not there, or no array of numbers",
+                        field->key);
     bool is_same = array->ndim - 1 == field->ndim &&
                    memcmp(array->shape + 1, field->shape, (size_t)field->ndim * sizeof *field->shape) == 0;
     if (is_same) return AXON_OK;
