@@ -117,7 +117,7 @@ $(NATIVE): $(BUILD)/libaxon.a $(wildcard setup.py service_clients/_axon/*.py inc
 	@$(if $(SAN),ln -sf $(CURDIR)/service_clients/_axon/*.py $(@D))
 	@touch $@
 
-bench: ## axon beside its peers, in one run: BENCH=policy, server, http, pictures, tabletop, control, resize
+bench: ## axon beside its peers, in one run: BENCH=policy, server, http, pictures, tabletop, control, resize, streams
 	@tools/setup.sh develop
 	@$(MAKE) native
 	@$(PY) -m benchmarks.$(BENCH)

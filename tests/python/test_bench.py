@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support import CHECKOUT
 
-from benchmarks import control, control_path, harness, http, policy, resize, server
+from benchmarks import control, control_path, harness, http, policy, resize, server, streams
 from benchmarks.http_contender import detect_payload
 
 
@@ -332,3 +332,24 @@ def test_a_picture_that_differs_fails_the_resize_run() -> None:
     resize.check_answers("same", {"axon": lambda: black, "pillow": lambda: black[1:3]}, None)
     with pytest.raises(harness.BenchError, match="other: axon and Pillow differ in 24 samples"):
         resize.check_answers("other", {"axon": lambda: black, "pillow": lambda: black[1:3, :] + 1}, None)
+
+
+def test_streams_quick_run_loses_no_frame(tmp_path: Path) -> None:
+    done = run("streams", "--quick", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+    entries = json.loads((tmp_path / "streams.json").read_text())
+    assert [list(entry) for entry in entries] == [["case", "name", "value", "unit"]] * len(entries)
+    timed = {(entry["case"], entry["name"]) for entry in entries if entry["value"] > 0}
+    cases = ("8 clients", "8 and a stalled one")
+    assert {(case, name) for case in cases for name in ("axon", "websockets")} <= timed
+    assert {name for case, name in timed if case.endswith("to bytes")} == {"axon", "json + base64"}
+    assert "Every frame came" in done.stdout
+
+
+def test_a_frame_that_is_not_the_one_sent_fails_the_streams_run() -> None:
+    jpeg = streams.picture(64, 48)
+    text = json.dumps(streams.camera_feed(jpeg, 1))
+    streams.check_answers(text, jpeg)
+    with pytest.raises(harness.BenchError, match="not those that were sent"):
+        streams.check_answers(text, jpeg + b"x")

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import contracts
@@ -21,6 +22,7 @@ import pytest
 from support import CHECKOUT, Serve, ServePolicy
 
 from service_clients._axon.values import packb, unpackb
+from service_clients.physical_ai.server import RobotBackendServer
 
 CATALOG = json.loads((CHECKOUT / "catalog.json").read_text(encoding="utf-8"))["capabilities"]
 PICTURE = np.random.default_rng(5).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -160,6 +162,26 @@ def test_manual_and_usage_of_a_policy_client_run_in_the_sandbox(
         assert replaced == 1
         done = run(robot, here + "\nassert actions.shape == (16, 7)\nprint('done')\n", folder, "")
         assert done.returncode == 0 and done.stdout.endswith("done\n"), done.stderr
+
+
+def test_the_usage_of_the_robot_backend_runs_in_the_sandbox(robot: Path) -> None:
+    usage = CATALOG["physical-ai"]["usage"]
+    script = "\n".join([usage[part] for part in ("import", "init", "example")]) + "\nprint(image.shape)\n"
+    with RobotBackendServer(port=0) as backend:
+        here, replaced = re.subn(r"port=\d+", f"port={backend.port}", script)
+        assert replaced == 1
+        ended = threading.Event()
+
+        def publish() -> None:
+            while not ended.wait(0.05):
+                backend.publish_camera("arm", "wrist", PICTURE)
+
+        publisher = threading.Thread(target=publish)
+        publisher.start()
+        done = run(robot, here, "physical_ai", "")
+        ended.set()
+        publisher.join()
+    assert (done.returncode, done.stdout) == (0, "(24, 32, 3)\n"), done.stderr
 
 
 def test_a_script_that_reaches_for_a_socket_is_stopped(robot: Path) -> None:
