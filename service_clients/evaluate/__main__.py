@@ -26,6 +26,7 @@ from service_clients.evaluate.mapping import (
     Observations,
     parse_actions,
     parse_observations,
+    parse_size,
 )
 from service_clients.evaluate.progress import Progress
 from service_clients.evaluate.report import describe, plot, summary, write_json
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument_group("what").add_argument
     add("--policy", metavar="URL", help="the policy server: ws://host:port")
+    add("--api-key", metavar="KEY", help="for a policy server that wants one")
     add("--simulator", metavar="ADDRESS", help="the simulator server: tcp://host:port")
     add(
         "--local",
@@ -114,6 +116,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="POLICY_KEY=SIMULATOR_KEY[+SIMULATOR_KEY...]",
         help="send this and no other; repeatable; default: all, under the simulator's names",
+    )
+    add(
+        "--resize",
+        metavar="HEIGHTxWIDTH",
+        help="bring pictures to this size, padded with black; default: as they are",
     )
     add("--prompt", help="default the task's description")
     add("--prompt-key", default="prompt", metavar="KEY", help='default "%(default)s"; "" sends none')
@@ -190,6 +197,7 @@ def _refuse(why: str) -> NoReturn:
 def _connect(given: argparse.Namespace, stack: contextlib.ExitStack) -> _Setting:
     """Starts what is to be started, connects, and loads the task."""
     observations, columns = parse_observations(given.observation), parse_actions(given.action)
+    size = parse_size(given.resize) if given.resize else None
     rule = parse_rule(given.success) if given.success else None
     policy_url, simulator_address = given.policy, given.simulator
     if given.local:
@@ -207,7 +215,10 @@ def _connect(given: argparse.Namespace, stack: contextlib.ExitStack) -> _Setting
     task = _task(simulator, given)
     policy = stack.enter_context(
         WebsocketClientPolicy(
-            policy_url, connect_timeout=given.connect_timeout, infer_timeout=given.infer_timeout
+            policy_url,
+            api_key=given.api_key,
+            connect_timeout=given.connect_timeout,
+            infer_timeout=given.infer_timeout,
         )
     )
     info = simulator.load_task(task)
@@ -217,7 +228,7 @@ def _connect(given: argparse.Namespace, stack: contextlib.ExitStack) -> _Setting
     runner = Runner(
         policy,
         simulator,
-        Observations(observations, given.prompt_key, prompt),
+        Observations(observations, given.prompt_key, prompt, size),
         Actions(_action_space(info, task), given.actions, columns, given.steps_per_chunk),
         rule,
         int(limit) if limit else None,

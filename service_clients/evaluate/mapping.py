@@ -7,7 +7,9 @@ from typing import Any, Mapping, NamedTuple, Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Actions", "MappingError", "Observations", "parse_actions", "parse_observations"]
+from service_clients._axon.image_tools import resize_with_pad
+
+__all__ = ["Actions", "MappingError", "Observations", "parse_actions", "parse_observations", "parse_size"]
 
 
 class MappingError(ValueError):
@@ -17,7 +19,13 @@ class MappingError(ValueError):
 class Observations:
     """Makes of a simulator's observation what the policy is sent."""
 
-    def __init__(self, keys: Mapping[str, Sequence[str]], prompt_key: str, prompt: str) -> None:
+    def __init__(
+        self,
+        keys: Mapping[str, Sequence[str]],
+        prompt_key: str,
+        prompt: str,
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
         """Prepares it.
 
         Args:
@@ -25,25 +33,37 @@ class Observations:
                 none: all of the simulator's, under their own names.
             prompt_key: where the prompt goes; "": nowhere.
             prompt: what it is.
+            image_size: (height, width) that pictures, uint8 (h, w, 3), are brought to, padded with black; None: as they
+                are.
         """
+        self._image_size = image_size
         self._keys = {key: list(sources) for key, sources in keys.items()}
         self._prompt = {prompt_key: prompt} if prompt_key else {}
 
     def __call__(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """Raises MappingError for a key that the simulator does not have."""
         if not self._keys:
-            return {**observation, **self._prompt}
-        made: dict[str, Any] = {}
+            made = {key: self._resize(value) for key, value in observation.items()}
+            return {**made, **self._prompt}
+        made = {}
         for key, sources in self._keys.items():
             for source in sources:
                 if source not in observation:
                     there = ", ".join(map(str, observation))
                     raise MappingError(f"observation: the simulator has no {source!r}; it has {there}")
             values = [observation[source] for source in sources]
+            alone = len(values) == 1
             made[key] = (
-                values[0] if len(values) == 1 else np.concatenate([np.ravel(value) for value in values])
+                self._resize(values[0]) if alone else np.concatenate([np.ravel(value) for value in values])
             )
         return {**made, **self._prompt}
+
+    def _resize(self, value: Any) -> Any:
+        if self._image_size is None or not isinstance(value, np.ndarray) or value.dtype != np.uint8:
+            return value
+        if value.ndim != 3 or value.shape[2] != 3 or value.shape[:2] == self._image_size:
+            return value
+        return resize_with_pad(value, *self._image_size)
 
 
 class _Part(NamedTuple):
@@ -132,6 +152,14 @@ def parse_observations(options: Sequence[str]) -> dict[str, list[str]]:
             raise MappingError(f"--observation {option!r}: not POLICY_KEY=SIMULATOR_KEY[+SIMULATOR_KEY...]")
         keys[key] = sources.split("+")
     return keys
+
+
+def parse_size(option: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH as (height, width). Raises MappingError."""
+    height, _, width = option.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and 0 < int(height) <= 8192 and 0 < int(width) <= 8192):
+        raise MappingError(f"--resize {option!r}: not HEIGHTxWIDTH in pixels, each 1 to 8192")
+    return int(height), int(width)
 
 
 def parse_actions(options: Sequence[str]) -> dict[str, slice]:

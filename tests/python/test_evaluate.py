@@ -250,6 +250,7 @@ def test_it_goes_on_when_it_is_told_to(
         (["--local", "tabletop", "--action", "x"], "--action 'x'"),
         (["--local", "Juggling-v0"], "--local Juggling-v0: there is tabletop, and gymnasium has none"),
         (["--local", "Pendulum-v1"], "no policy of ours for it; name a server with --policy"),
+        (["--local", "tabletop", "--resize", "224"], "--resize '224'"),
         (["--local", "tabletop", "--action", "arm=0:3"], "the task's action has no 'arm'"),
         (["--local", "tabletop", "--observation", "x=y"], "the simulator has no 'y'; it has ee_pos"),
         (["--local", "tabletop", "--actions", "x"], "the policy answered no 'x'; it answered actions"),

@@ -18,6 +18,7 @@ from service_clients.evaluate.mapping import (
     Observations,
     parse_actions,
     parse_observations,
+    parse_size,
 )
 from service_clients.evaluate.statistics import times_of, wilson
 
@@ -86,6 +87,22 @@ def test_keys_are_renamed_and_laid_end_to_end() -> None:
     sent = Observations(keys, "task", "x")(observation)
     assert list(sent) == ["observation/image", "observation/state", "task"]
     assert sent["observation/state"].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_pictures_are_brought_to_the_size_that_the_policy_wants() -> None:
+    observation = {"image": np.full((50, 100, 3), 200, np.uint8), "depth": np.ones((50, 100), np.float32)}
+    for keys in ({}, {"cam": ["image"], "depth": ["depth"]}):
+        sent = Observations(keys, "", "", parse_size("64x32"))(observation)
+        picture = sent["cam" if keys else "image"]
+        assert (picture.dtype.name, picture.shape) == ("uint8", (64, 32, 3))
+        assert (int(picture[32, 16, 0]), int(picture[0, 16, 0])) == (200, 0), "padded with black"
+        assert sent["depth"] is observation["depth"]
+
+
+@pytest.mark.parametrize("option", ["224", "224x", "x", "-1x4", "9000x10", "axb"])
+def test_a_size_that_is_none_is_quoted(option: str) -> None:
+    with pytest.raises(MappingError, match=f"--resize '{option}'"):
+        parse_size(option)
 
 
 def test_a_key_that_the_simulator_does_not_have_is_named_with_those_that_it_has() -> None:
