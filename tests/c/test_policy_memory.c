@@ -97,6 +97,77 @@ static void so_does_one_with_errors_of_the_server(void **state)
     ws_fake_stop(fake);
 }
 
+/* {"needs_session_id": true, "n_external_cameras": 2}: RoboArena's, whose reset is said again after a reconnect. */
+static const uint8_t roboarena[] = "\x82\x27\x82\xb0needs_session_id\xc3\xb2n_external_cameras\x02";
+
+/* Hangs up after every action. */
+static void answer_once(ws_peer *peer)
+{
+    for (ws_frame frame; ws_expect(peer, 2, &frame);) {
+        bool is_reset = memmem(frame.payload, frame.length, "\xa5reset", 6) != NULL;
+        free(frame.payload);
+        if (is_reset)
+            ws_send_frame(peer, 0x81, "reset successful", 16);
+        else
+            ws_send_frame(peer, 0x82, actions_map, sizeof actions_map);
+        if (!is_reset) return;
+    }
+}
+
+/* A call whose memory ran out leaves a session that answers the next one. */
+static axon_status ask_until_answered(axon_policy *policy, const axon_value *observation)
+{
+    axon_value *actions;
+    axon_status status = axon_policy_infer(policy, observation, &actions, &err);
+    if (status == AXON_OK) axon_value_free(actions);
+    if (status != AXON_ENOMEM) return status;
+    axon_error first = err;
+    assert_ok(axon_policy_infer(policy, observation, &actions, &err), &err);
+    axon_value_free(actions);
+    err = first;
+    return status;
+}
+
+/* Three steps over three connections; the failure comes after the opening. */
+static axon_status run_reconnects(const char *const *urls, const axon_value *observation, long count)
+{
+    axon_policy_options options = {.size = sizeof options,
+                                   .more_urls = urls + 1,
+                                   .resend = 1,
+                                   .retry_min_ms = 1,
+                                   .close_timeout_ms = 500};
+    axon_policy *policy;
+    assert_ok(axon_policy_open(&policy, urls[0], &options, &err), &err);
+    fail_after(count);
+    axon_status status = axon_policy_reset(policy, observation, &err);
+    for (int i = 0; i < 3 && status == AXON_OK; i++)
+        status = ask_until_answered(policy, observation);
+    axon_policy_close(policy);
+    return status;
+}
+
+static void so_do_reconnects(void **state)
+{
+    (void)state;
+    ws_fake *fake = ws_fake_begin(
+        (ws_fake){.script = answer_once, .early = roboarena, .early_length = sizeof roboarena - 1});
+    const char *const urls[] = {"127.0.0.1:1", fake->url, NULL};
+    axon_value *observation = make_observation();
+    int told = 0;
+    for (long count = 0;; count++) {
+        axon_status status = run_reconnects(urls, observation, count);
+        if (!fail_no_more()) {
+            assert_ok(status, &err);
+            break;
+        }
+        if (status != AXON_OK && status != AXON_ENOMEM) fail_msg("allocation %ld: %s", count, err.message);
+        told += status == AXON_ENOMEM;
+    }
+    axon_value_free(observation);
+    ws_fake_stop(fake);
+    assert_true(told > 20);
+}
+
 static void so_does_the_looking_up_of_names(void **state)
 {
     (void)state;
@@ -143,6 +214,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_survives_every_failed_allocation),
         cmocka_unit_test(so_does_one_with_errors_of_the_server),
+        cmocka_unit_test(so_do_reconnects),
         cmocka_unit_test(so_does_the_looking_up_of_names),
         cmocka_unit_test(so_does_tls),
     };
