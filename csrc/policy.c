@@ -11,6 +11,9 @@
 /* How long after an error the server's goodbye is waited for, if the next call comes so soon. */
 #define GOODBYE_MS 250
 
+/* Acknowledgements that take longer than this are not on their way: the slowest network needs less. */
+#define LONG_SILENCE_MS 1000
+
 /* ws.c does not know what the limits are called here. */
 static axon_status name_limit(axon_status status, uint32_t timeout_ms, const char *timeout_name,
                               axon_error *err)
@@ -20,6 +23,18 @@ static axon_status name_limit(axon_status status, uint32_t timeout_ms, const cha
                         timeout_name);
     if (status == AXON_ETOOBIG) return axi_fail(err, status, "%s (max_reply_bytes)", err->message);
     return status;
+}
+
+/* A machine that acknowledges has a server that computes; one that does not for so long is gone, or the way to it. */
+static axon_status tell_busy_from_dead(const axon_policy *policy, axon_error *err)
+{
+    int silence_ms = axi_ws_silence_ms(policy->ws);
+    if (silence_ms == 0)
+        return axi_fail(err, AXON_ETIMEOUT, "%s: its machine acknowledges all that was sent, so it is busy",
+                        err->message);
+    return axi_fail(err, AXON_ETIMEOUT, "%s: its machine has acknowledged nothing for %d ms%s",
+                    err->message, silence_ms,
+                    silence_ms < LONG_SILENCE_MS ? "" : ", so it is dead or cut off");
 }
 
 /* ---- opening and closing ------------------------------------------------------------------- */
@@ -68,7 +83,7 @@ void axon_policy_close(axon_policy *policy)
     free(policy->urls);
     free(policy->authorization);
     free(policy->ca_file);
-    free(policy->reset);
+    axon_value_free(policy->reset);
     free(policy->samples);
     axi_recording_close(policy->recording);
     free(policy->server_error);
@@ -176,7 +191,7 @@ static axon_status expect_silence(axon_policy *policy, bool *is_lost, axon_error
     return status == AXON_OK && waiting ? refuse_unasked(policy, err) : status;
 }
 
-/* After a reconnect the server gets to know again what it was told. */
+/* After a reconnect the server gets to know again what its predecessor was told, in words of its own. */
 static axon_status replay_reset(axon_policy *policy, axi_time deadline, axon_error *err);
 
 static axon_status reconnect(axon_policy *policy, axi_ask ask, axi_time deadline, axon_error *err)
@@ -188,7 +203,9 @@ static axon_status reconnect(axon_policy *policy, axi_ask ask, axi_time deadline
     if (status != AXON_OK)
         return name_limit(status, is_ours ? limit_ms : policy->timeout_ms,
                           is_ours ? "connect_timeout_ms" : "infer_timeout_ms", err);
-    if (policy->reset && ask != AXI_ASK_RESET) status = replay_reset(policy, deadline, err);
+    bool replays =
+        policy->has_reset && ask != AXI_ASK_RESET && axi_dialect_has(policy->dialect, AXI_ASK_RESET);
+    if (replays) status = replay_reset(policy, deadline, err);
     if (status != AXON_OK && !policy->owes)
         axi_policy_disconnect(policy, "the last reset was not repeated");
     bool is_lost = false;
@@ -209,10 +226,11 @@ static axon_status make_ready(axon_policy *policy, axi_ask ask, axi_time deadlin
         axi_policy_disconnect(policy, "it was lost between calls");
         status = AXON_OK;
     }
-    if (status != AXON_OK)
-        return status == AXON_ETIMEOUT ? name_limit(status, policy->timeout_ms, "infer_timeout_ms", err)
-                                       : status;
-    if (policy->ws) return AXON_OK;
+    if (status == AXON_ETIMEOUT) {
+        name_limit(status, policy->timeout_ms, "infer_timeout_ms", err);
+        return tell_busy_from_dead(policy, err);
+    }
+    if (status != AXON_OK || policy->ws) return status;
     if (policy->options.no_reconnect)
         return axi_fail(err, AXON_ECONNECT, "%s: the connection was given up (no_reconnect)", policy->name);
     return reconnect(policy, ask, deadline, err);
@@ -268,13 +286,13 @@ static axon_status exchange_once(axon_policy *policy, round_trip *trip, axi_ws_m
         trip->is_lost = status == AXON_ECONNECT && !axi_ws_has_begun(policy->ws);
         axi_policy_disconnect(policy, "a request could not be sent whole");
     }
-    return name_limit(status, policy->timeout_ms, "infer_timeout_ms", err);
+    status = name_limit(status, policy->timeout_ms, "infer_timeout_ms", err);
+    return status == AXON_ETIMEOUT && policy->owes ? tell_busy_from_dead(policy, err) : status;
 }
 
-static axon_status replay_reset(axon_policy *policy, axi_time deadline, axon_error *err)
+static axon_status repeat(axon_policy *policy, const axi_message *reset, axi_time deadline, axon_error *err)
 {
-    struct iovec part = {.iov_base = policy->reset, .iov_len = policy->reset_length};
-    round_trip trip = {.parts = &part, .count = 1, .deadline = deadline};
+    round_trip trip = {.parts = reset->parts, .count = reset->count, .deadline = deadline};
     axi_ws_message message;
     axon_status status = exchange_once(policy, &trip, &message, err);
     if (status != AXON_OK) return status;
@@ -285,6 +303,17 @@ static axon_status replay_reset(axon_policy *policy, axi_time deadline, axon_err
     free(text);
     axi_policy_disconnect(policy, "the last reset could not be repeated");
     return axi_fail(err, status, "%s (repeating the last reset after a reconnect)", err->message);
+}
+
+/* Packed anew, because this server may speak another dialect than the last; beside the request that waits. */
+static axon_status replay_reset(axon_policy *policy, axi_time deadline, axon_error *err)
+{
+    axi_message reset = {0};
+    axon_status status =
+        axi_dialect_pack(policy->dialect, AXI_ASK_RESET, policy->reset, AXON_IMAGE_UNKNOWN, &reset, err);
+    if (status == AXON_OK) status = repeat(policy, &reset, deadline, err);
+    axi_message_free(&reset);
+    return status;
 }
 
 /* ---- calls --------------------------------------------------------------------------------- */
@@ -314,25 +343,37 @@ static axon_status pack(axon_policy *policy, axi_ask ask, const axon_value *valu
                     policy->options.max_request_bytes);
 }
 
-/* The packed reset, copied whole: its leaves are the caller's. */
-static axon_status keep_reset(axon_policy *policy, axon_error *err)
+/* A tree of its own: the leaves of `value` are the caller's. */
+static axon_status copy_tree(const axon_value *value, axon_value **copy, axon_error *err)
 {
-    const axi_message *request = &policy->request;
-    uint8_t *copy = malloc((size_t)request->length);
-    if (!copy) return axi_no_memory(err, request->length);
-    free(policy->reset);
+    axi_message message = {0};
+    axon_status status = axi_pack(&message, value, AXON_MARKER_OPENPI, "reset payload", err);
+    uint8_t *bytes = status == AXON_OK ? malloc((size_t)message.length) : NULL, *at = bytes;
+    if (status == AXON_OK && !bytes) status = axi_no_memory(err, message.length);
+    for (size_t i = 0; status == AXON_OK && i < message.count; at += message.parts[i++].iov_len)
+        if (message.parts[i].iov_len) memcpy(at, message.parts[i].iov_base, message.parts[i].iov_len);
+    if (status == AXON_OK) status = axi_unpack(bytes, (size_t)message.length, "reset payload", copy, err);
+    axi_message_free(&message);
+    return status;
+}
+
+static axon_status keep_reset(axon_policy *policy, const axon_value *payload, axon_error *err)
+{
+    axon_value *copy = NULL;
+    axon_status status = payload ? copy_tree(payload, &copy, err) : AXON_OK;
+    if (status != AXON_OK) return status;
+    axon_value_free(policy->reset);
     policy->reset = copy;
-    policy->reset_length = (size_t)request->length;
-    for (size_t i = 0; i < request->count; copy += request->parts[i].iov_len, i++)
-        if (request->parts[i].iov_len) memcpy(copy, request->parts[i].iov_base, request->parts[i].iov_len);
+    policy->has_reset = true;
     return AXON_OK;
 }
 
 /* What the server refused is not said again. */
 static void forget_reset(axon_policy *policy)
 {
-    free(policy->reset);
+    axon_value_free(policy->reset);
     policy->reset = NULL;
+    policy->has_reset = false;
 }
 
 /* After a reconnect the server may speak another dialect, or take pictures otherwise, than when it was packed. */
@@ -340,8 +381,7 @@ static axon_status pack_again(axon_policy *policy, axi_ask ask, const axon_value
 {
     if (policy->dialect == policy->packed_dialect && policy->pictures == policy->packed_pictures)
         return AXON_OK;
-    axon_status status = pack(policy, ask, value, err);
-    return status == AXON_OK && ask == AXI_ASK_RESET ? keep_reset(policy, err) : status;
+    return pack(policy, ask, value, err);
 }
 
 static axon_status exchange_with_resend(axon_policy *policy, axi_ask ask, const axon_value *value,
@@ -353,6 +393,9 @@ static axon_status exchange_with_resend(axon_policy *policy, axi_ask ask, const 
     axi_log(AXON_LOG_WARN, "%s; sending it again", err->message);
     status = reconnect(policy, ask, trip->deadline, err);
     if (status != AXON_OK) return status;
+    if (!axi_dialect_has(policy->dialect, ask))
+        return axi_fail(err, AXON_ECONNECT, "%s: the reset was lost, and this server knows none",
+                        policy->name);
     status = pack_again(policy, ask, value, err);
     if (status != AXON_OK) return status;
     trip->parts = policy->request.parts;
@@ -367,7 +410,7 @@ static axon_status make_ready_and_pack(axon_policy *policy, axi_ask ask, const a
 {
     axi_time started = axi_now();
     axon_status status = pack(policy, ask, value, err); /* first, so that a bad observation costs nothing */
-    if (status == AXON_OK && ask == AXI_ASK_RESET) status = keep_reset(policy, err);
+    if (status == AXON_OK && ask == AXI_ASK_RESET) status = keep_reset(policy, value, err);
     axi_time packed = axi_now();
     if (status == AXON_OK) status = make_ready(policy, ask, deadline, err);
     if (status == AXON_OK) status = pack_again(policy, ask, value, err);
@@ -382,7 +425,7 @@ static axon_status ask_server(axon_policy *policy, axi_ask ask, const axon_value
     axi_time started = axi_now();
     round_trip trip = {.deadline = axi_deadline(policy->timeout_ms)};
     axon_status status = make_ready_and_pack(policy, ask, value, trip.deadline, timing, err);
-    if (status != AXON_OK) return status;
+    if (status != AXON_OK || !axi_dialect_has(policy->dialect, ask)) return status;
     trip.parts = policy->request.parts;
     trip.count = policy->request.count;
     axi_ws_message message;

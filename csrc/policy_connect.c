@@ -2,6 +2,7 @@
 #include "policy_internal.h"
 
 #include "service_internal.h"
+#include "utf8.h"
 #include "ws_dial.h"
 
 #include <inttypes.h>
@@ -138,6 +139,14 @@ void axi_policy_record(axon_policy *policy, const char *kind, const axi_ws_messa
 
 /* ---- metadata ------------------------------------------------------------------------------ */
 
+/* Text that is cut at a whole character, and shows it. */
+static void print_cut(char *text, size_t size, const char *whole, size_t length)
+{
+    bool fits = length < size;
+    size_t shown = fits ? length : axi_utf8_cut(whole, size - sizeof "...");
+    snprintf(text, size, "%.*s%s", (int)shown, whole, fits ? "" : "...");
+}
+
 /* A value in few words, for a message. */
 static void print_shortly(char *text, size_t size, const axon_value *value)
 {
@@ -145,18 +154,35 @@ static void print_shortly(char *text, size_t size, const axon_value *value)
     if (!value || axon_value_to_json(value, &json, NULL, NULL) != AXON_OK)
         snprintf(text, size, "%s", value ? "something else" : "nothing");
     else
-        snprintf(text, size, "%s", json);
+        print_cut(text, size, json, strlen(json));
     axon_free(json);
 }
 
+typedef struct difference {
+    const char *key; /* not zero-terminated */
+    size_t length;
+    const axon_value *was, *is;
+} difference;
+
+/* What a map has under a key of any bytes; as everywhere, the last one counts. */
+static const axon_value *find_child(const axon_value *map, const char *key, size_t length)
+{
+    for (size_t i = axon_value_count(map); i-- > 0;) {
+        size_t other_length;
+        const char *other = axon_value_key(map, i, &other_length, NULL);
+        if (length == other_length && memcmp(key, other, length) == 0) return axon_value_at(map, i);
+    }
+    return NULL;
+}
+
 /* The first key, in the order of `one`, under which `other` says something else. */
-static bool find_difference(const axon_value *one, const axon_value *other, char *key, size_t size)
+static bool find_difference(const axon_value *one, const axon_value *other, difference *found)
 {
     for (size_t i = 0; i < axon_value_count(one); i++) {
-        size_t length;
-        const char *name = axon_value_key(one, i, &length, NULL);
-        snprintf(key, size, "%.*s", (int)(length < size ? length : size), name);
-        if (!axi_value_equal(axon_value_at(one, i), axon_value_get(other, key))) return true;
+        found->key = axon_value_key(one, i, &found->length, NULL);
+        found->was = find_child(one, found->key, found->length);
+        found->is = find_child(other, found->key, found->length);
+        if (!axi_value_equal(found->was, found->is)) return true;
     }
     return false;
 }
@@ -165,14 +191,19 @@ static axon_status compare_metadata(const axon_policy *policy, const axon_value 
 {
     const axon_value *before = policy->metadata;
     if (!before || policy->options.metadata_may_change || axi_value_equal(before, now)) return AXON_OK;
-    char key[48] = "", was[64], is[64];
-    if (!find_difference(before, now, key, sizeof key)) find_difference(now, before, key, sizeof key);
-    print_shortly(was, sizeof was, axon_value_get(before, key));
-    print_shortly(is, sizeof is, axon_value_get(now, key));
-    return axi_fail(
-        err, AXON_EPROTOCOL,
-        "%s: after the reconnect its metadata is another: \"%s\" was %s, is %s (metadata_may_change)",
-        policy->name, key, was, is);
+    static const char text[] =
+        "%s: after the reconnect its metadata is another: \"%s\" was %s, is %s (metadata_may_change)";
+    char key[AXON_ERROR_TEXT], was[56], is[56];
+    difference d = {.key = ""};
+    if (!find_difference(before, now, &d) && find_difference(now, before, &d)) {
+        d.is = d.was; /* a key that is new */
+        d.was = NULL;
+    }
+    print_shortly(was, sizeof was, d.was);
+    print_shortly(is, sizeof is, d.is);
+    size_t rest = sizeof text + strlen(policy->name) + strlen(was) + strlen(is);
+    print_cut(key, sizeof key - rest, d.key, d.length);
+    return axi_fail(err, AXON_EPROTOCOL, text, policy->name, key, was, is);
 }
 
 static axon_status read_metadata(const axon_policy *policy, axi_ws_message *message, axon_value **metadata,
@@ -259,19 +290,53 @@ static axi_time share_of(axi_time deadline, size_t left)
     return now < deadline ? now + (deadline - now) / (axi_time)left : deadline;
 }
 
+/* What each of several servers said, one sentence after the other; what an answering one said goes first. */
+typedef struct said {
+    axon_error all; /* code and http_status are those of the first sentence */
+    size_t room;    /* for the sentences that are to come */
+} said;
+
+static const size_t said_room = AXON_ERROR_TEXT - 64; /* the call's limit is still to be named */
+
+/* Every server has an equal share of the room, and what those before it left. */
+static void add_sentence(said *s, const axon_error *error, axon_status status, size_t left)
+{
+    char sentence[AXON_ERROR_TEXT];
+    size_t used = strlen(s->all.message), share = s->room / left;
+    if (used) share -= share > 2 ? 2 : share;
+    print_cut(sentence, share < sizeof sentence ? share + 1 : sizeof sentence, error->message,
+              strlen(error->message));
+    bool is_first = used == 0 || (status != AXON_ECONNECT && status != AXON_ETIMEOUT);
+    size_t length = strlen(sentence);
+    char *text = s->all.message;
+    if (is_first) {
+        memmove(text + length + (used ? 2 : 0), text, used + 1);
+        memcpy(text, sentence, length);
+        if (used) memcpy(text + length, "; ", 2);
+        s->all.code = (int32_t)status;
+        s->all.http_status = error->http_status;
+    } else {
+        snprintf(text + used, sizeof s->all.message - used, "; %s", sentence);
+    }
+    s->room -= strlen(text) - used;
+}
+
 /* Every server once, in order. */
 static axon_status try_all(axon_policy *policy, axi_time deadline, bool *again, axon_error *err)
 {
-    axon_status status = AXON_ECONNECT;
+    said s = {.room = said_room};
     *again = false;
     for (size_t i = 0; i < policy->url_count; i++) {
-        status = try_url(policy, i, 0, share_of(deadline, policy->url_count - i), err);
+        size_t left = policy->url_count - i;
+        axon_status status = try_url(policy, i, 0, share_of(deadline, left), err);
         if (status == AXON_OK) policy->url = i;
         if (status == AXON_OK || status == AXON_ECANCELED || status == AXON_ENOMEM) return status;
         if (status == AXON_ECONNECT || status == AXON_ETIMEOUT) *again = true;
         axi_log(AXON_LOG_WARN, "%s", err->message);
+        add_sentence(&s, err, status, left);
     }
-    return status;
+    *err = s.all;
+    return (axon_status)s.all.code;
 }
 
 static axon_status try_in_turn(axon_policy *policy, axi_time deadline, axon_error *err)

@@ -39,9 +39,9 @@ struct axon_policy {
     axon_image_format pictures;  /* how it takes them; AXON_IMAGE_UNKNOWN: as arrays */
     axon_dialect packed_dialect; /* those of `request` */
     axon_image_format packed_pictures;
-    axi_message request; /* used again and again, for its memory */
-    uint8_t *reset; /* the last one that was asked for, as a message, to be sent again after a reconnect */
-    size_t reset_length;
+    axi_message request;   /* used again and again, for its memory */
+    bool has_reset;        /* it was told of one, and will be again after a reconnect */
+    axon_value *reset;     /* that one's payload, in memory of its own; or NULL */
     bool owes;             /* the server has yet to answer a call that was given up */
     axi_time grace_end;    /* until when that answer is waited for */
     bool keeps_connection; /* the server says that it does not close behind an error */

@@ -193,6 +193,14 @@ bool axi_ws_has_begun(axi_ws *ws)
     return has_begun;
 }
 
+int axi_ws_silence_ms(axi_ws *ws)
+{
+    pthread_mutex_lock(&ws->lock);
+    int silence_ms = ws->link ? axi_link_silence_ms(ws->link) : 0;
+    pthread_mutex_unlock(&ws->lock);
+    return silence_ms;
+}
+
 /* ---- the thread that answers pings --------------------------------------------------------- */
 
 void axi_ws_attend(axi_ws *ws)

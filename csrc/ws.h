@@ -63,6 +63,10 @@ axon_status axi_ws_look(axi_ws *ws, bool *waiting, axon_error *err);
 /* Whether a part of a message, or a whole one, has come that nobody has received; of a lost connection, too. */
 bool axi_ws_has_begun(axi_ws *ws);
 
+/* For how long the peer's machine has acknowledged nothing although something was sent to it; 0 when all that was sent
+ * is acknowledged, or the connection is lost. */
+int axi_ws_silence_ms(axi_ws *ws);
+
 /* Answers pings and finds out whether the peer's machine is gone, without waiting: what a thread of its own does four
  * times a second unless it is_attended. */
 void axi_ws_attend(axi_ws *ws);
