@@ -235,7 +235,8 @@ static void deliver(axon_chunk_engine *engine, axi_chunk *chunk, const axi_job *
         engine->chunks++;
         engine->last = chunk;
     }
-    atomic_store(&engine->ready, chunk);
+    axi_chunk *before = atomic_exchange(&engine->ready, chunk);
+    if (before) axi_chunk_retire(engine, before);
 }
 
 /* What became of an observation goes to the controller, unless an episode has begun meanwhile. */

@@ -123,6 +123,7 @@ static axon_status take_delivery(axon_chunk_engine *engine, axi_tick tick, axon_
         if (err) *err = chunk->failure;
         axi_chunk_retire(engine, chunk);
     } else if (is_in_order(engine)) {
+        if (engine->player.queued) axi_chunk_retire(engine, engine->player.queued);
         engine->player.queued = chunk;
     } else {
         status = align(engine, chunk, tick, err);
