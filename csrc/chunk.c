@@ -84,7 +84,9 @@ static void free_retired(axon_chunk_engine *engine)
         axi_chunk *next = chunk->next;
         if (chunk == engine->last)
             axi_chunk_retire(engine, chunk);
-        else if (chunk != engine->news)
+        else if (chunk == engine->news)
+            engine->news_is_out = false;
+        else
             free(chunk);
         chunk = next;
     }
@@ -239,6 +241,16 @@ static void deliver(axon_chunk_engine *engine, axi_chunk *chunk, const axi_job *
     if (before) axi_chunk_retire(engine, before);
 }
 
+/* Only while the last news are still being read does this take memory. */
+static axi_chunk *make_news(axon_chunk_engine *engine, const axon_error *failure)
+{
+    axi_chunk *news = engine->news_is_out ? calloc(1, sizeof *news) : engine->news;
+    if (!news) return NULL;
+    engine->news_is_out = true;
+    news->failure = *failure;
+    return news;
+}
+
 /* What became of an observation goes to the controller, unless an episode has begun meanwhile. */
 static void finish_job(axon_chunk_engine *engine, const axi_job *job, axi_chunk *chunk,
                        const axon_error *failure)
@@ -248,10 +260,7 @@ static void finish_job(axon_chunk_engine *engine, const axi_job *job, axi_chunk 
         free(chunk);
         return;
     }
-    if (!chunk && engine->options.on_error == AXON_CHUNK_REPORT) {
-        chunk = engine->news;
-        chunk->failure = *failure;
-    }
+    if (!chunk && engine->options.on_error == AXON_CHUNK_REPORT) chunk = make_news(engine, failure);
     if (chunk) deliver(engine, chunk, job);
     atomic_store(&engine->is_busy, engine->pending.data != NULL);
 }

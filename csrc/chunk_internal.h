@@ -130,6 +130,7 @@ struct axon_chunk_engine {
     /* the worker's own */
     axi_chunk *last; /* that was published; kept until the next one is */
     axi_chunk *news; /* of failures */
+    bool news_is_out;
     uint64_t number;
 };
 

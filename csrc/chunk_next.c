@@ -113,8 +113,8 @@ static axon_status align(axon_chunk_engine *engine, axi_chunk *chunk, axi_tick t
 static axon_status take_delivery(axon_chunk_engine *engine, axi_tick tick, axon_error *err)
 {
     if (!atomic_load_explicit(&engine->ready, memory_order_acquire)) return AXON_OK;
-    atomic_store(&engine->is_hungry,
-                 false); /* first: whoever sees `ready` empty must not see the old hunger */
+    /* First: whoever sees `ready` empty must not see the old hunger. */
+    atomic_store(&engine->is_hungry, false);
     axi_chunk *chunk = atomic_exchange(&engine->ready, NULL);
     if (!chunk) return AXON_OK;
     if (chunk->generation != engine->player.generation) begin_episode(engine, chunk->generation);

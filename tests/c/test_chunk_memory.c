@@ -84,7 +84,7 @@ static void an_engine_survives_every_failed_allocation_of_its_thread(void **stat
         fail_elsewhere_after(count);
         axon_status status = run_engine(observation);
         if (!fail_elsewhere_no_more()) break;
-        assert_told(status, count);
+        if (status != AXON_OK) assert_told(status, count); /* a reset that failed is made up for */
     }
     assert_true(count > 10);
     axon_value_free(observation);
