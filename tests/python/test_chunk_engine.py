@@ -28,6 +28,7 @@ from service_clients._axon.msgpack_numpy import unpackb
 from service_clients.demo.backends import Backend
 from service_clients.openpi.client import WebsocketClientPolicy
 from service_clients.openpi.server import WebsocketPolicyServer
+from service_clients.runtime.action_chunk_broker import ActionChunkBroker
 from service_clients.runtime.base_policy import BasePolicy
 from service_clients.runtime.chunk_engine import ChunkEngine
 from service_clients.runtime.policy_agent import PolicyAgent
@@ -88,17 +89,19 @@ def planned(engine: ChunkEngine, at: float, now: float | None = None) -> None:
 
 
 @pytest.mark.parametrize("horizon", [10, 4])
-def test_blocking_gives_what_openpis_broker_gives(openpi_server: Backend, horizon: int) -> None:
+def test_blocking_and_our_broker_give_what_openpis_broker_gives(openpi_server: Backend, horizon: int) -> None:
     theirs: Any = unpackb(
         harness.run_peer("action_chunk_broker_peer.py", openpi_server.url, str(horizon), "23")
     )
-    with WebsocketClientPolicy(openpi_server.url) as policy, ChunkEngine(
-        policy, "blocking", action_horizon=horizon
-    ) as engine:
+    with WebsocketClientPolicy(openpi_server.url) as first, WebsocketClientPolicy(
+        openpi_server.url
+    ) as second, ChunkEngine(second, "blocking", action_horizon=horizon) as engine:
+        broker = ActionChunkBroker(first, horizon)
         for call, expected in enumerate(theirs):
-            ours = engine.infer({"at": 100.0 * call})["actions"]
-            assert ours.dtype == expected.dtype
-            np.testing.assert_array_equal(ours, expected)
+            for policy in (broker, engine):
+                ours = policy.infer({"at": 100.0 * call})["actions"]
+                assert ours.dtype == expected.dtype
+                np.testing.assert_array_equal(ours, expected)
 
 
 def test_prefetch_over_openpi_server_leaves_no_gap(openpi_server: Backend) -> None:
