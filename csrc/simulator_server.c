@@ -1,8 +1,9 @@
 /* See axon/simulator_server.h.
  *
- * libzmq lets one thread at a time use a socket. Here that is whoever holds `lock`: the server's own thread, which
- * waits for messages and hands them to their sessions, and the sessions' threads, which send their replies
- * themselves, so that a reply of several pictures waits for no other thread. */
+ * libzmq lets one thread at a time use a socket. Here that is whoever holds `lock`: each session's thread sends its
+ * replies itself, and one of those that wait for a request, the front, waits at the socket and hands the others what is
+ * theirs. So a step costs no switch between threads of ours. The server's own thread waits at the socket while no
+ * session does, and looks after all that is not a session's. */
 #include <axon/simulator_server.h>
 
 #include "service_internal.h"
@@ -31,7 +32,8 @@ enum {
     MAX_SESSIONS = 4096,
     RESOLVE_MS = 10000,
     REQUESTS_THAT_WAIT = 16, /* of one client; more are discarded */
-    LINGER_MS = 1000         /* that the last replies have to leave */
+    DRIVEN_MS = 20, /* how long a first message of a new client may wait while other sessions are at work */
+    LINGER_MS = 1000 /* that the last replies have to leave */
 };
 
 /* A message that waits for its session's thread. */
@@ -49,6 +51,7 @@ struct axon_simulator_session {
     unsigned waiting;
     bool is_held;        /* it was accepted, and its host has not closed it */
     bool is_busy;        /* a request of it is under way */
+    bool is_waiting;     /* for `changed` */
     bool is_over;        /* it is no longer among the server's */
     bool was_understood; /* a request of it was one */
     axi_time idle_since;
@@ -68,7 +71,8 @@ struct axon_simulator_server {
     axon_simulator_server_options options; /* every default filled in */
     pid_t owner;
     axi_zmq_context *context;
-    int wake_fd;
+    int wake_fd;  /* readable when the server's thread is to look */
+    int front_fd; /* when the front is, although it did not take the message in itself */
     pthread_t thread;
     bool has_thread;
 
@@ -81,12 +85,22 @@ struct axon_simulator_server {
     uint32_t held;                                /* sessions with a host */
     uint64_t waiting_bytes;
     uint64_t numbered; /* sessions so far */
-    bool is_ending;    /* the server's thread goes */
-    bool is_closed;    /* the last session's host frees the server */
+    axon_simulator_session *front;
+    bool was_driven; /* a front took messages in since the server's thread last looked */
+    bool is_ending;  /* the server's thread goes */
+    bool is_closed;  /* the last session's host frees the server */
     axon_simulator_server_stats stats;
 
     atomic_bool is_stopping;
 };
+
+/* Lets a session's thread look again, wherever it waits; with the lock held. */
+static void wake(axon_simulator_session *session)
+{
+    axon_simulator_server *server = session->server;
+    pthread_cond_signal(&session->changed);
+    if (server->front == session) eventfd_write(server->front_fd, 1);
+}
 
 static void init_condition(pthread_cond_t *condition)
 {
@@ -177,7 +191,7 @@ static void end_session(axon_simulator_session *session)
     forget_new(server, session);
     drop_messages(session);
     session->is_over = true;
-    pthread_cond_broadcast(&session->changed);
+    wake(session);
     if (!session->is_held) free_session(session);
 }
 
@@ -211,7 +225,7 @@ static axon_status gather_error(axi_zmq_frame *frame, const char *error_type, co
     return gather(frame, items, 3, err);
 }
 
-static void take_in(axon_simulator_server *server);
+static bool take_in(axon_simulator_server *server);
 
 /* Sends what was gathered; with the lock held. What libzmq learns meanwhile is no longer announced by its descriptor,
  * so it is looked at here. */
@@ -279,12 +293,13 @@ static void deliver(axon_simulator_server *server, const axi_zmq_peer *peer, axi
     session->last = kept;
     session->waiting++;
     server->waiting_bytes += length;
-    pthread_cond_signal(&session->changed);
+    wake(session);
 }
 
-/* Takes in all messages that are there; with the lock held. */
-static void take_in(axon_simulator_server *server)
+/* Takes in all messages that are there; with the lock held. False when there was none. */
+static bool take_in(axon_simulator_server *server)
 {
+    bool was_something = false;
     while (server->router && axi_router_has(server->router)) {
         axi_zmq_peer peer;
         axi_zmq_frame frame;
@@ -293,7 +308,9 @@ static void take_in(axon_simulator_server *server)
         if (found == AXI_ZMQ_ODD && peer.length)
             refuse(server, &peer, "invalid_params", "a request is an empty frame and one with a body");
         if (found == AXI_ZMQ_NOTHING) break;
+        was_something = true;
     }
+    return was_something;
 }
 
 /* Ends the sessions that have been idle for too long; when the next one may have been. */
@@ -321,7 +338,7 @@ static void wake_everybody(axon_simulator_server *server)
 {
     pthread_cond_broadcast(&server->changed);
     for (axon_simulator_session *at = server->sessions; at; at = at->next)
-        pthread_cond_broadcast(&at->changed);
+        wake(at);
 }
 
 static void *work(void *argument)
@@ -340,8 +357,11 @@ static void *work(void *argument)
             was_stopping = true;
             wake_everybody(server);
         }
+        bool is_driven = server->was_driven;
+        server->was_driven = false;
         pthread_mutex_unlock(&server->lock);
-        poll(fds, 2, axi_left_ms(next, 1000));
+        fds[0].events = is_driven ? 0 : POLLIN; /* a session is at the socket, or will be back there soon */
+        poll(fds, 2, axi_left_ms(next, is_driven ? DRIVEN_MS : 1000));
         pthread_mutex_lock(&server->lock);
     }
     pthread_mutex_unlock(&server->lock);
@@ -424,10 +444,11 @@ axon_status axon_simulator_server_open(axon_simulator_server **server,
         made->options = o;
         made->owner = getpid();
         made->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        made->front_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         made->context = axi_zmq_context_new();
         pthread_mutex_init(&made->lock, NULL);
         init_condition(&made->changed);
-        if (made->wake_fd < 0 || !made->context)
+        if (made->wake_fd < 0 || made->front_fd < 0 || !made->context)
             status = axi_fail(&failure, AXON_ENOMEM, "server: out of memory, threads or descriptors");
         if (status == AXON_OK) status = listen_on(made, &failure);
         made->options.host = NULL; /* the caller's */
@@ -562,6 +583,46 @@ static axon_status hand_out(axon_simulator_session *session, incoming *message,
     return AXON_OK;
 }
 
+/* Gives the place at the socket to a session that waits, if there is one; with the lock held. */
+static void hand_on(axon_simulator_server *server)
+{
+    for (axon_simulator_session *at = server->sessions; at; at = at->next) {
+        if (!at->is_waiting) continue;
+        pthread_cond_signal(&at->changed);
+        return;
+    }
+}
+
+/* Waits at the socket for a while; with the lock held, which is let go meanwhile. AXON_ETIMEOUT lacks its text. */
+static axon_status wait_in_front(axon_simulator_session *session, axi_time deadline, axon_error *err)
+{
+    axon_simulator_server *server = session->server;
+    struct pollfd fds[] = {{.fd = axi_router_fd(server->router), .events = POLLIN},
+                           {.fd = server->front_fd, .events = POLLIN}};
+    server->front = session;
+    pthread_mutex_unlock(&server->lock);
+    bool is_something = poll(fds, 2, axi_left_ms(deadline, AXI_LOOK_UP_MS)) > 0;
+    bool is_interrupted = !is_something && axi_interrupted();
+    pthread_mutex_lock(&server->lock);
+    eventfd_t count;
+    server->front = NULL;
+    if (fds[1].revents) eventfd_read(server->front_fd, &count);
+    if (take_in(server)) server->was_driven = true;
+    hand_on(server);
+    if (is_interrupted) return axi_fail(err, AXON_ECANCELED, "server %s: interrupted", server->address);
+    return is_something || axi_left_ms(deadline, 1) > 0 ? AXON_OK : AXON_ETIMEOUT;
+}
+
+static axon_status wait_for_message(axon_simulator_session *session, axi_time deadline, axon_error *err)
+{
+    axon_simulator_server *server = session->server;
+    if (!server->front && server->router) return wait_in_front(session, deadline, err);
+    session->is_waiting = true;
+    axon_status status = wait_for(server, &session->changed, deadline, err);
+    session->is_waiting = false;
+    return status;
+}
+
 /* The session's next message. */
 static axon_status next_message(axon_simulator_session *session, axi_time deadline, incoming **message,
                                 axon_error *err)
@@ -571,7 +632,7 @@ static axon_status next_message(axon_simulator_session *session, axi_time deadli
     pthread_mutex_lock(&server->lock);
     if (session->is_busy) status = axi_fail(err, AXON_EINVAL, "%s: a request is under way", session->name);
     while (status == AXON_OK && !session->first && !session->is_over && !atomic_load(&server->is_stopping))
-        status = wait_for(server, &session->changed, deadline, err);
+        status = wait_for_message(session, deadline, err);
     if (status == AXON_ETIMEOUT) axi_fail(err, status, "%s: no request came (timeout_ms)", session->name);
     if (status == AXON_OK && atomic_load(&server->is_stopping)) status = fail_stopped(server, err);
     if (status == AXON_OK && session->is_over)
@@ -687,8 +748,28 @@ static void free_server(axon_simulator_server *server)
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
     if (server->wake_fd >= 0) close(server->wake_fd);
+    if (server->front_fd >= 0) close(server->front_fd);
     free(server->address);
     free(server);
+}
+
+/* What its client has sent since its last answer, a goodbye as a rule, is for another session; with the lock held. */
+static void bequeath(axon_simulator_session *session)
+{
+    axon_simulator_server *server = session->server;
+    axon_simulator_session left = *session;
+    bool has_heir = session->first && !session->is_over && !atomic_load(&server->is_stopping);
+    if (has_heir) session->first = session->last = NULL;
+    end_session(session);
+    if (!has_heir) return;
+    axon_simulator_session *heir = begin_session(server, &left.peer);
+    if (heir) {
+        heir->first = left.first;
+        heir->last = left.last;
+        heir->waiting = left.waiting;
+    } else {
+        drop_messages(&left);
+    }
 }
 
 void axon_simulator_session_close(axon_simulator_session *session)
@@ -696,7 +777,7 @@ void axon_simulator_session_close(axon_simulator_session *session)
     if (!session || session->server->owner != getpid()) return;
     axon_simulator_server *server = session->server;
     pthread_mutex_lock(&server->lock);
-    end_session(session);
+    bequeath(session);
     server->held--;
     bool is_last = server->is_closed && server->held == 0;
     pthread_cond_broadcast(&server->changed);

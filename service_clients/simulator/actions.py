@@ -37,6 +37,7 @@ class _Member:
         self.is_exact = self.dtype.kind != "f"
         span = self.high - self.low
         slack = np.where(np.isfinite(span) & (not self.is_exact), _SLACK * span, 0.0)
+        self._is_bounded = bool(np.isfinite(span).all())
         self._least, self._most = self.low - slack, self.high + slack
 
     def _limit(self, given: Any, unlimited: float) -> Array:
@@ -51,6 +52,8 @@ class _Member:
             InvalidParams: naming the key and what is wrong.
         """
         array = self._as_array(value)
+        if array.dtype == self.dtype and array.shape == self.shape and self._is_within(array):
+            return array if array.base is None and array.flags.writeable else array.copy()
         if array.shape != self.shape:
             raise self._wrong(f"has shape {list(array.shape)}, not {list(self.shape)}")
         if not ((array >= self._least) & (array <= self._most)).all() or not np.isfinite(array).all():
@@ -60,6 +63,11 @@ class _Member:
         if array.dtype.kind == "f" and not self.is_exact:
             array = np.clip(array, self.low, self.high)
         return array.astype(self.dtype)
+
+    def _is_within(self, array: Array) -> bool:
+        """Whether all is finite and within the limits themselves, at the least cost."""
+        within = bool(((array >= self.low) & (array <= self.high)).all())
+        return within and (self._is_bounded or bool(np.isfinite(array).all()))
 
     def _as_array(self, value: Any) -> Array:
         try:

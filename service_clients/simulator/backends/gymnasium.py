@@ -16,8 +16,6 @@ OSMesa (Debian: libegl1, or libosmesa6); MUJOCO_GL=egl or osmesa chooses, before
 
 from __future__ import annotations
 
-import ctypes.util
-import os
 import re
 from typing import Any, Mapping
 
@@ -37,6 +35,7 @@ from service_clients.simulator.backend import (
     Step,
     TaskNotFound,
 )
+from service_clients.simulator.backends.rendering import choose_gl
 
 __all__ = ["GymnasiumBackend"]
 
@@ -96,7 +95,7 @@ class GymnasiumBackend(Backend):
         if has_pictures:
             options["render_mode"] = "rgb_array"
             if is_mujoco:
-                _choose_gl()
+                choose_gl()
                 options["height"], options["width"] = self._image_size
         env: gymnasium.Env[Any, Any] = gymnasium.make(task_name, **options)
         try:
@@ -158,17 +157,6 @@ def _suite(spec: Any) -> str:
         return str(spec.namespace)
     module = str(spec.entry_point).split(":")[0].split(".")
     return module[2] if module[:2] == ["gymnasium", "envs"] and len(module) > 2 else module[0]
-
-
-def _choose_gl() -> None:
-    """A way to render without a display, unless the environment names one or there is a display."""
-    if "MUJOCO_GL" in os.environ or "DISPLAY" in os.environ:
-        return
-    for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
-        if ctypes.util.find_library(library):
-            os.environ["MUJOCO_GL"] = name
-            return
-    raise BackendError("pictures need EGL or OSMesa to render with: apt-get install libegl1, or libosmesa6")
 
 
 def _describe_members(space: spaces.Space[Any], alone: str) -> dict[str, Any]:
