@@ -57,8 +57,8 @@ void axi_to_single(void *elements, size_t count, size_t itemsize)
 
 /* ---- uint8 --------------------------------------------------------------------------------- */
 
-#define INLINE                                                                                             \
-    static inline __attribute__((always_inline)) /* so that `count` is a constant but at the end */
+/* So that `count` is a constant but for the last few. */
+#define INLINE static inline __attribute__((always_inline))
 
 /* So many at a time that compilers make vector instructions of the loops, whose length they know. */
 enum { TOGETHER = 16 };
