@@ -31,9 +31,9 @@ enum {
     DEFAULT_LATENCY_MS = 10000,
     MAX_DEPTH = 1 << 20,
     MAX_CHANNELS = 1 << 16,
-    CLOCK_SLACK_MS =
-        100, /* a stamp that is so much before the one before it was made by a clock that was put back */
-    STEADY_MS = 1000 /* a connection that held for less is no reason to try again at once */
+    STATUS_BYTES = 256 * 1024, /* a longer one is not kept for axon_stream_wait_status() */
+    CLOCK_SLACK_MS = 100, /* a stamp may lie so far before the last one; more, and a clock was put back */
+    STEADY_MS = 1000      /* a connection that held for less is no reason to try again at once */
 };
 
 /* ---- what all share ---------------------------------------------------------------------- */
@@ -89,9 +89,10 @@ void axi_stream_wake(axon_stream *stream)
 
 static void keep_status(axon_stream *stream, axi_item *item)
 {
+    if (item->bytes > STATUS_BYTES) return;
     axi_item **place = &stream->statuses[stream->status_count++ % AXI_STATUSES_KEPT];
     axi_item_drop(*place);
-    *place = axi_item_keep(item);
+    *place = axi_item_copy(item); /* what the taker's is told of the buffer is written later */
 }
 
 /* Latency, and what is odd about the time; a clock that was put back shows in the channel. */

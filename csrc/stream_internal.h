@@ -20,12 +20,13 @@
 
 typedef struct axi_channel axi_channel;
 
-/* A message with what it stands on. Once others can see it nothing in it changes but its references and links. */
+/* A message with what it stands on. Who takes it out of the buffer is the only one who has it. */
 typedef struct axi_item {
     axon_message told; /* what the caller sees */
     atomic_uint references;
     axon_value *tree;
-    bool is_open; /* its picture is decoded */
+    struct axi_item *original; /* of a copy: has the memory that `told` points at */
+    bool is_open;              /* its picture is decoded */
     uint64_t bytes;
     char *why; /* what told.fault points at; NULL in most */
 
@@ -49,6 +50,9 @@ void axi_item_open(axi_item *item);
 
 /* Sets the latency, unless the clocks differ by more than `max_latency_ns`; false when they do. */
 bool axi_item_measure(axi_item *item, int64_t max_latency_ns);
+
+/* A message of its own that shares all it points at. NULL when memory ran out. */
+axi_item *axi_item_copy(axi_item *item);
 
 axi_item *axi_item_keep(axi_item *item);
 void axi_item_drop(axi_item *item);

@@ -45,10 +45,20 @@ axi_item *axi_item_keep(axi_item *item)
     return item;
 }
 
+axi_item *axi_item_copy(axi_item *item)
+{
+    axi_item *copy = new_item(0);
+    if (!copy) return NULL;
+    copy->told = item->told;
+    copy->original = axi_item_keep(item);
+    return copy;
+}
+
 void axi_item_drop(axi_item *item)
 {
     if (!item || atomic_fetch_sub(&item->references, 1) != 1) return;
     axon_value_free(item->tree);
+    axi_item_drop(item->original);
     free(item->why);
     free(item);
 }
@@ -268,6 +278,15 @@ static void guess_fields(axi_item *item, const axon_value *tree)
     read_stamp(&guess, tree);
 }
 
+static uint64_t count_nodes(const axon_value *value)
+{
+    uint64_t count = 1;
+    if (axi_is_container(value))
+        for (uint32_t i = 0; i < value->as.children.count; i++)
+            count += count_nodes(&value->as.children.items[i]);
+    return count;
+}
+
 axi_item *axi_item_read(char *text, size_t length)
 {
     axi_item *item = new_item(length);
@@ -286,6 +305,7 @@ axi_item *axi_item_read(char *text, size_t length)
         return item;
     }
     item->told.fields = item->tree;
+    item->bytes += count_nodes(item->tree) * sizeof(axon_value);
     reading r = {.item = item};
     read_fields(&r, item->tree);
     if (item->told.kind == AXON_MESSAGE_OTHER) guess_fields(item, item->tree);

@@ -1,12 +1,10 @@
 /* See axon/stream_server.h. What a robot backend says and hears, over the connections that ws_server.c keeps. */
-#include <axon/stream_server.h>
-
 #include "iso_time.h"
-#include "json.h"
 #include "service_internal.h"
 #include "stream_internal.h"
+#include "stream_server_internal.h"
+#include "value_internal.h"
 #include "ws_frame.h"
-#include "ws_server.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,10 +26,7 @@ enum {
     DEFAULT_STOP_MS = 1000,
     DEFAULT_MESSAGE_BYTES = 256 * 1024,
     MAX_CONNECTIONS = 65536,
-    MAX_DEPTH = 65536,
-    MAX_NAME = 256,          /* bytes of a robot's id, and of a type of command */
-    REPLIES_UNREAD = 65536,  /* bytes that wait for a client, above which it is sent no error */
-    COMMANDS_OF_MAX_SIZE = 8 /* that may wait together */
+    MAX_DEPTH = 65536
 };
 
 /* A message's text, which the clients that it waits for share. */
@@ -42,7 +37,7 @@ typedef struct shared {
 } shared;
 
 /* One connection. Its queue is used while the connection itself has something that was not taken yet. */
-typedef struct visitor {
+struct axi_visitor {
     axi_ws_peer *peer;
     axon_endpoint endpoint;
     shared **queue; /* a ring of client_depth */
@@ -51,37 +46,26 @@ typedef struct visitor {
     uint64_t pending; /* what the connection had not taken when it was looked at last */
     axi_time moved;   /* when that last changed */
     bool is_leaving;
-    struct visitor *next, **from; /* `from` points at what points at it */
-} visitor;
-
-/* A command with what it stands on. */
-typedef struct incoming {
-    axon_command told;
-    axon_value *tree;
-    axi_ws_peer *peer;
-    uint64_t bytes;
-    struct incoming *next;
-} incoming;
-
-struct axon_stream_server {
-    char *url;
-    int32_t port;
-    axon_stream_server_options options;
-    pid_t owner;
-
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t changed;
-    axi_ws_server *room;
-    visitor *clients;
-    incoming *first, *last;
-    uint32_t waiting;
-    uint64_t waiting_bytes;
-    bool said_goodbye;
-    axon_stream_server_stats stats;
-
-    atomic_bool is_stopping;
-    _Atomic(axi_ws_server *) wakeable; /* the room, for signal handlers */
+    axi_visitor *next, **from; /* `from` points at what points at it */
 };
+
+/* ---- what both files use ------------------------------------------------------------------- */
+
+axon_status axi_stream_server_check(const axon_stream_server *server, axon_error *err)
+{
+    if (!server) return axi_fail(err, AXON_EINVAL, "server: it is NULL");
+    if (server->owner != getpid())
+        return axi_fail(err, AXON_EINVAL, "server: it is another process's, this one was forked");
+    return AXON_OK;
+}
+
+void axi_stream_server_wait(axon_stream_server *server, axi_time deadline)
+{
+    axi_time until = axi_now() + (axi_time)AXI_LOOK_UP_MS * 1000000;
+    if (deadline < until) until = deadline;
+    struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
+    pthread_cond_timedwait(&server->changed, &server->lock, &at);
+}
 
 /* ---- sending ------------------------------------------------------------------------------- */
 
@@ -92,7 +76,7 @@ static void drop_shared(shared *message)
     free(message);
 }
 
-static shared *take_first(const axon_stream_server *server, visitor *client)
+static shared *take_first(const axon_stream_server *server, axi_visitor *client)
 {
     shared *message = client->queue[client->first];
     client->first = (client->first + 1) % server->options.client_depth;
@@ -101,7 +85,7 @@ static shared *take_first(const axon_stream_server *server, visitor *client)
     return message;
 }
 
-static void send_now(axon_stream_server *server, visitor *client, const shared *message)
+static void send_now(axon_stream_server *server, axi_visitor *client, const shared *message)
 {
     struct iovec part = {message->text, message->length};
     if (axi_ws_peer_send(client->peer, &part, 1, true) == AXON_OK)
@@ -110,13 +94,13 @@ static void send_now(axon_stream_server *server, visitor *client, const shared *
         server->stats.skipped++;
 }
 
-static void skip_first(axon_stream_server *server, visitor *client)
+static void skip_first(axon_stream_server *server, axi_visitor *client)
 {
     drop_shared(take_first(server, client));
     server->stats.skipped++;
 }
 
-static void enqueue(axon_stream_server *server, visitor *client, shared *message)
+static void enqueue(axon_stream_server *server, axi_visitor *client, shared *message)
 {
     const axon_stream_server_options *o = &server->options;
     while (client->count > 0 &&
@@ -128,7 +112,7 @@ static void enqueue(axon_stream_server *server, visitor *client, shared *message
 }
 
 /* Each client gets a message at once, or when it has taken the one before. */
-static void deliver(axon_stream_server *server, visitor *client, shared *message)
+static void deliver(axon_stream_server *server, axi_visitor *client, shared *message)
 {
     if (client->is_leaving) return;
     if (client->count == 0 && axi_ws_peer_pending(client->peer) == 0)
@@ -137,7 +121,7 @@ static void deliver(axon_stream_server *server, visitor *client, shared *message
         enqueue(server, client, message);
 }
 
-static void deliver_queued(axon_stream_server *server, visitor *client)
+static void deliver_queued(axon_stream_server *server, axi_visitor *client)
 {
     while (client->count > 0 && axi_ws_peer_pending(client->peer) == 0) {
         shared *message = take_first(server, client);
@@ -176,18 +160,10 @@ static axon_status write_message(const axon_value *message, shared *made, axon_e
     return status;
 }
 
-static axon_status check_server(const axon_stream_server *server, axon_error *err)
-{
-    if (!server) return axi_fail(err, AXON_EINVAL, "server: it is NULL");
-    if (server->owner != getpid())
-        return axi_fail(err, AXON_EINVAL, "server: it is another process's, this one was forked");
-    return AXON_OK;
-}
-
 axon_status axon_stream_server_publish(axon_stream_server *server, axon_endpoint endpoint,
                                        const axon_value *message, axon_error *err)
 {
-    axon_status status = check_server(server, err);
+    axon_status status = axi_stream_server_check(server, err);
     if (status != AXON_OK) return status;
     if (endpoint != AXON_ROBOT_CONTROL && endpoint != AXON_SENSOR_DATA)
         return axi_fail(err, AXON_EINVAL, "endpoint is %d, which is no axon_endpoint", (int)endpoint);
@@ -204,211 +180,11 @@ axon_status axon_stream_server_publish(axon_stream_server *server, axon_endpoint
     made->references = 1;
     pthread_mutex_lock(&server->lock);
     server->stats.published++;
-    for (visitor *client = server->clients; client; client = client->next)
+    for (axi_visitor *client = server->clients; client; client = client->next)
         if (client->endpoint == endpoint) deliver(server, client, made);
     drop_shared(made);
     pthread_mutex_unlock(&server->lock);
     return AXON_OK;
-}
-
-/* ---- commands ------------------------------------------------------------------------------ */
-
-static axon_status add_text(axon_value *map, const char *key, const char *text)
-{
-    return axon_value_set(map, key, axon_value_string(text, AXON_ZSTRING));
-}
-
-/* Tells a client what is wrong with a command. Who does not even read errors is not sent more of them. */
-static axon_status send_error(axi_ws_peer *peer, const char *field, const char *reason,
-                              const char *command_id, axon_error *err)
-{
-    if (axi_ws_peer_pending(peer) > REPLIES_UNREAD) return AXON_OK;
-    char stamp[AXI_ISO_TIME_ROOM], *text = NULL;
-    size_t length = 0;
-    axi_iso_time_print(stamp, axi_wall_time());
-    axon_value *reply = axon_value_map();
-    axon_status status = add_text(reply, "type", "error");
-    if (status == AXON_OK) status = add_text(reply, "field", field);
-    if (status == AXON_OK) status = add_text(reply, "message", reason);
-    if (status == AXON_OK && *command_id) status = add_text(reply, "command_id", command_id);
-    if (status == AXON_OK) status = add_text(reply, "timestamp", stamp);
-    status = status == AXON_OK ? axi_stream_write(reply, "error", &text, &length, err)
-                               : axi_no_memory(err, sizeof *reply);
-    struct iovec part = {text, length};
-    if (status == AXON_OK) axi_ws_peer_send(peer, &part, 1, true);
-    free(text);
-    axon_value_free(reply);
-    return status;
-}
-
-void axon_command_free(axon_command *command)
-{
-    incoming *self = (incoming *)command; /* its first member */
-    if (!self) return;
-    axon_value_free(self->tree);
-    axi_ws_peer_drop(self->peer);
-    free(self);
-}
-
-axon_status axon_command_refuse(const axon_command *command, const char *field, const char *text,
-                                axon_error *err)
-{
-    if (!command || !text)
-        return axi_fail(err, AXON_EINVAL, "%s: it is NULL", command ? "text" : "command");
-    const incoming *self = (const incoming *)command;
-    return send_error(self->peer, field ? field : "", text, command->command_id, err);
-}
-
-/* The text of a member, made to end with a zero where it stands; NULL when it is none. */
-static const char *text_of(const axon_value *map, const char *key)
-{
-    const char *text;
-    size_t length;
-    if (axon_value_as_string(axon_value_get(map, key), &text, &length) != AXON_OK) return NULL;
-    ((char *)(uintptr_t)text)[length] = 0;
-    return text;
-}
-
-static axon_status read_name(const axon_value *map, const char *key, const char **name, axon_error *err)
-{
-    const char *text = text_of(map, key);
-    if (!axon_value_get(map, key)) return axi_fail(err, AXON_EPROTOCOL, "%s is missing", key);
-    if (!text) return axi_fail(err, AXON_EPROTOCOL, "%s is no text", key);
-    if (!*text) return axi_fail(err, AXON_EPROTOCOL, "%s is empty", key);
-    if (strlen(text) > MAX_NAME)
-        return axi_fail(err, AXON_EPROTOCOL, "%s has %zu bytes, limit %d", key, strlen(text), MAX_NAME);
-    *name = text;
-    return AXON_OK;
-}
-
-/* What is wrong with a command, and in `*field` where. */
-static axon_status check_command(incoming *made, const char **field, axon_error *err)
-{
-    const axon_value *tree = made->tree;
-    const char *type;
-    *field = "";
-    if (axon_value_type(tree) != AXON_MAP) return axi_fail(err, AXON_EPROTOCOL, "the message is no object");
-    const char *command_id = text_of(tree, "command_id");
-    if (command_id) made->told.command_id = command_id;
-    axon_status status = read_name(tree, *field = "type", &type, err);
-    if (status == AXON_OK && strcmp(type, "direct_control") != 0)
-        status = axi_fail(err, AXON_EPROTOCOL, "type is \"%.64s\", not \"direct_control\"", type);
-    if (status == AXON_OK) status = read_name(tree, *field = "robot_id", &made->told.robot_id, err);
-    if (status == AXON_OK) status = read_name(tree, *field = "command_type", &made->told.command_type, err);
-    if (status != AXON_OK) return status;
-    *field = "payload";
-    made->told.payload = axon_value_get(tree, "payload");
-    if (!made->told.payload) return axi_fail(err, AXON_EPROTOCOL, "payload is missing");
-    if (axon_value_type(made->told.payload) != AXON_MAP)
-        return axi_fail(err, AXON_EPROTOCOL, "payload is no object");
-    *field = "command_id";
-    if (axon_value_get(tree, "command_id") && !command_id)
-        return axi_fail(err, AXON_EPROTOCOL, "command_id is no text");
-    return AXON_OK;
-}
-
-/* Puts a good command in line; false when too many wait already. */
-static bool add_command(axon_stream_server *server, incoming *made)
-{
-    const axon_stream_server_options *o = &server->options;
-    pthread_mutex_lock(&server->lock);
-    bool fits = server->waiting < o->max_commands &&
-                server->waiting_bytes + made->bytes <= COMMANDS_OF_MAX_SIZE * o->max_message_bytes;
-    if (fits) {
-        if (server->last)
-            server->last->next = made;
-        else
-            server->first = made;
-        server->last = made;
-        server->waiting++;
-        server->waiting_bytes += made->bytes;
-        server->stats.commands++;
-        pthread_cond_signal(&server->changed);
-    }
-    pthread_mutex_unlock(&server->lock);
-    return fits;
-}
-
-static void count_bad(axon_stream_server *server)
-{
-    pthread_mutex_lock(&server->lock);
-    server->stats.bad_commands++;
-    pthread_mutex_unlock(&server->lock);
-}
-
-/* Reads a message, which is the call's; what is no command is answered. */
-static void read_command(axon_stream_server *server, axi_ws_peer *peer, axi_ws_message *message)
-{
-    incoming *made = calloc(1, sizeof *made);
-    if (!made) {
-        free(message->data);
-        axi_ws_peer_close(peer, AXI_WS_INTERNAL_ERROR, "out of memory");
-        return;
-    }
-    *made = (incoming){.told.command_id = "", .peer = peer, .bytes = message->length};
-    axi_ws_peer_keep(peer);
-    made->told.client = axi_ws_peer_name(peer);
-    axon_error failure;
-    const char *field = "";
-    axon_status status =
-        axi_json_read((char *)message->data, message->length, "the message", &made->tree, &failure);
-    if (status == AXON_OK) {
-        made->told.fields = made->tree;
-        status = check_command(made, &field, &failure);
-    }
-    if (status == AXON_OK) {
-        if (add_command(server, made)) return;
-        field = "";
-        axi_fail(&failure, AXON_ETOOBIG, "too many commands wait (max_commands)");
-    }
-    count_bad(server);
-    axi_log(AXON_LOG_WARN, "%s: %s: %s", server->url, axi_ws_peer_name(peer), failure.message);
-    send_error(peer, field, failure.message, made->told.command_id, NULL);
-    axon_command_free(&made->told);
-}
-
-static void wait_for_change(axon_stream_server *server, axi_time deadline)
-{
-    axi_time until = axi_now() + (axi_time)AXI_LOOK_UP_MS * 1000000;
-    if (deadline < until) until = deadline;
-    struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
-    pthread_cond_timedwait(&server->changed, &server->lock, &at);
-}
-
-static incoming *take_command(axon_stream_server *server)
-{
-    incoming *command = server->first;
-    if (!command) return NULL;
-    server->first = command->next;
-    if (!server->first) server->last = NULL;
-    server->waiting--;
-    server->waiting_bytes -= command->bytes;
-    return command;
-}
-
-axon_status axon_stream_server_next(axon_stream_server *server, uint32_t timeout_ms, axon_command **command,
-                                    axon_error *err)
-{
-    axon_status status = check_server(server, err);
-    if (status == AXON_OK && !command) status = axi_fail(err, AXON_EINVAL, "command: it is NULL");
-    if (status != AXON_OK) return status;
-    axi_time deadline = axi_deadline(timeout_ms);
-    for (;;) {
-        bool is_late = axi_left_ms(deadline, 1) == 0;
-        pthread_mutex_lock(&server->lock);
-        bool is_stopping = atomic_load(&server->is_stopping);
-        incoming *found = is_stopping ? NULL : take_command(server);
-        if (!found && !is_stopping && !is_late) wait_for_change(server, deadline);
-        pthread_mutex_unlock(&server->lock);
-        if (found) {
-            *command = &found->told;
-            return AXON_OK;
-        }
-        if (is_stopping) return axi_fail(err, AXON_ECANCELED, "server %s: it was stopped", server->url);
-        if (axi_interrupted()) return axi_fail(err, AXON_ECANCELED, "server %s: interrupted", server->url);
-        if (is_late)
-            return axi_fail(err, AXON_ETIMEOUT, "server %s: no command came (timeout_ms)", server->url);
-    }
 }
 
 /* ---- on the network's thread --------------------------------------------------------------- */
@@ -451,7 +227,7 @@ static int on_ask(void *user, const axi_http_asked *asked, const char **text)
     return is_known ? 426 : 404;
 }
 
-static void free_client(axon_stream_server *server, visitor *client)
+static void free_client(axon_stream_server *server, axi_visitor *client)
 {
     while (client->count > 0)
         drop_shared(take_first(server, client));
@@ -463,14 +239,14 @@ static void free_client(axon_stream_server *server, visitor *client)
 static bool on_opened(void *user, axi_ws_peer *peer)
 {
     axon_stream_server *server = user;
-    visitor *made = calloc(1, sizeof *made);
+    axi_visitor *made = calloc(1, sizeof *made);
     shared **queue = calloc(server->options.client_depth, sizeof(shared *));
     if (!made || !queue) {
         free(made);
         free(queue);
         return false;
     }
-    *made = (visitor){.peer = peer, .queue = queue, .moved = axi_now()};
+    *made = (axi_visitor){.peer = peer, .queue = queue, .moved = axi_now()};
     made->endpoint = endpoint_of(axi_ws_peer_path(peer));
     axi_ws_peer_keep(peer);
     axi_ws_peer_set_user(peer, made);
@@ -489,17 +265,16 @@ static bool on_opened(void *user, axi_ws_peer *peer)
 static void on_received(void *user, axi_ws_peer *peer, axi_ws_message *message)
 {
     axon_stream_server *server = user;
-    const visitor *client = axi_ws_peer_user(peer);
+    const axi_visitor *client = axi_ws_peer_user(peer);
     uint64_t length = message->length;
     const char *reason = client->endpoint == AXON_SENSOR_DATA ? "this endpoint takes no messages"
                          : message->is_text                   ? NULL
                                                               : "the message is binary, not text";
     if (reason) {
         free(message->data);
-        count_bad(server);
-        send_error(peer, "", reason, "", NULL);
+        axi_stream_server_refuse(server, peer, reason);
     } else {
-        read_command(server, peer, message);
+        axi_stream_server_hear(server, peer, message);
     }
     axi_ws_server_release(server->room, length);
 }
@@ -515,7 +290,7 @@ static void on_drained(void *user, axi_ws_peer *peer)
 static void on_closed(void *user, axi_ws_peer *peer)
 {
     axon_stream_server *server = user;
-    visitor *client = axi_ws_peer_user(peer);
+    axi_visitor *client = axi_ws_peer_user(peer);
     pthread_mutex_lock(&server->lock);
     *client->from = client->next;
     if (client->next) client->next->from = client->from;
@@ -524,7 +299,7 @@ static void on_closed(void *user, axi_ws_peer *peer)
     pthread_mutex_unlock(&server->lock);
 }
 
-static void leave(axon_stream_server *server, visitor *client, int code, const char *reason)
+static void leave(axon_stream_server *server, axi_visitor *client, int code, const char *reason)
 {
     if (client->is_leaving) return;
     client->is_leaving = true;
@@ -534,7 +309,7 @@ static void leave(axon_stream_server *server, visitor *client, int code, const c
 }
 
 /* A client that takes nothing costs a connection and memory, for as long as that is allowed. */
-static void look_at(axon_stream_server *server, visitor *client, axi_time now)
+static void look_at(axon_stream_server *server, axi_visitor *client, axi_time now)
 {
     uint64_t pending = axi_ws_peer_pending(client->peer);
     if (pending == 0 || pending != client->pending) client->moved = now;
@@ -558,7 +333,7 @@ static void on_woken(void *user)
         axi_ws_server_stop_listening(server->room);
         pthread_cond_broadcast(&server->changed);
     }
-    for (visitor *client = server->clients; client; client = client->next) {
+    for (axi_visitor *client = server->clients; client; client = client->next) {
         if (ends)
             leave(server, client, AXI_WS_GOING_AWAY, "the server is stopping");
         else
@@ -671,7 +446,7 @@ int32_t axon_stream_server_port(const axon_stream_server *server)
 axon_status axon_stream_server_get_stats(axon_stream_server *server, axon_stream_server_stats *stats,
                                          axon_error *err)
 {
-    axon_status status = check_server(server, err);
+    axon_status status = axi_stream_server_check(server, err);
     if (status == AXON_OK && !stats) status = axi_fail(err, AXON_EINVAL, "stats: it is NULL");
     if (status != AXON_OK) return status;
     pthread_mutex_lock(&server->lock);
@@ -694,7 +469,7 @@ static void wait_for_goodbyes(axon_stream_server *server)
     axi_time deadline = axi_deadline(server->options.stop_timeout_ms);
     pthread_mutex_lock(&server->lock);
     while (server->clients && axi_left_ms(deadline, 1) > 0)
-        wait_for_change(server, deadline);
+        axi_stream_server_wait(server, deadline);
     pthread_mutex_unlock(&server->lock);
 }
 
@@ -709,8 +484,7 @@ void axon_stream_server_close(axon_stream_server *server)
     if (server->room) wait_for_goodbyes(server);
     atomic_store(&server->wakeable, NULL);
     axi_ws_server_close(server->room, false);
-    for (incoming *command; (command = take_command(server));)
-        axon_command_free(&command->told);
+    axi_stream_server_forget(server);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
     free(server->url);

@@ -226,7 +226,7 @@ AXON_API axon_status axon_stream_send_control(axon_stream *stream, const char *r
 AXON_API axon_status axon_stream_send(axon_stream *stream, const axon_value *message, axon_error *err);
 
 /** Waits for an action_plan_status of one command, beside whoever takes messages: they get it, too. One that came
- *  earlier counts, of the last 256.
+ *  earlier counts, of the last 256; one of more than 256 KiB does not.
  *  @param statuses  the `status`es that are waited for, ending with NULL; NULL: any
  *  @param message   the newest of them; the caller's, free it with axon_message_free()
  *  @return AXON_ETIMEOUT (the message has the last status that came), AXON_ECANCELED, AXON_ECONNECT as

@@ -432,6 +432,31 @@ static void beyond_the_most_channels_the_rest_share_one(void **state)
     end(stream, fake);
 }
 
+static void say_many_numbers(ws_peer *peer)
+{
+    static const char begin[] = "{\"type\":\"number\",\"n\":[0";
+    char text[20000];
+    size_t used = sizeof begin - 1;
+    memcpy(text, begin, used);
+    while (used < 10000)
+        used += (size_t)snprintf(text + used, sizeof text - used, ",0");
+    snprintf(text + used, sizeof text - used, "]}");
+    for (int n = 0; n < 20; n++)
+        say(peer, text);
+    ws_wait_for_end(peer);
+}
+
+static void what_a_message_takes_is_counted_not_its_text_alone(void **state)
+{
+    (void)state;
+    ws_fake *fake = serve(say_many_numbers);
+    axon_stream *stream = open_with(fake, (axon_stream_options){.max_buffer_bytes = 1000000});
+    wait_for_received(stream, 20);
+    assert_in_range(stats_of(stream).waiting, 2, 6);
+    assert_in_range(stats_of(stream).waiting_bytes, 400000, 1000000);
+    end(stream, fake);
+}
+
 /* ---- connections --------------------------------------------------------------------------------- */
 
 static void hang_up_twice(ws_peer *peer)
@@ -780,9 +805,13 @@ static void the_status_of_a_command_is_found(void **state)
                  "command \"c1\": no such status came, the last one is running");
     assert_fails(axon_stream_wait_status(stream, "c9", NULL, 0, &m, &err), AXON_ETIMEOUT, &err,
                  "nor any other");
+    assert_ok(axon_stream_wait_status(stream, "c2", NULL, 0, &m, &err), &err);
     for (int i = 0; i < 3; i++) /* and those who take messages get them */
         axon_message_free(next(stream));
     end(stream, fake);
+    assert_string_equal(m->status, "failed");
+    assert_non_null(axon_value_get(m->fields, "timestamp"));
+    axon_message_free(m);
 }
 
 /* ---- ending -------------------------------------------------------------------------------------- */
@@ -900,6 +929,7 @@ int main(void)
         cmocka_unit_test(of_the_latest_there_is_one_per_channel),
         cmocka_unit_test(blocking_loses_nothing),
         cmocka_unit_test(memory_has_a_limit),
+        cmocka_unit_test(what_a_message_takes_is_counted_not_its_text_alone),
         cmocka_unit_test(beyond_the_most_channels_the_rest_share_one),
         cmocka_unit_test(a_gap_is_told_in_its_place),
         cmocka_unit_test(a_backend_that_is_away_is_tried_until_it_is_back),

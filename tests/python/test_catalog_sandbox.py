@@ -283,9 +283,13 @@ def test_without_the_native_core_the_results_are_the_same(
     assert not wanted.stderr
 
 
-@pytest.mark.parametrize("folder", ["openpi", "webpolicy"])
-def test_without_the_native_core_a_policy_says_what_is_missing(folder: str, robot_without_core: Path) -> None:
-    usage = CATALOG[folder]["usage"]
+@pytest.mark.parametrize(
+    ("folder", "what"), [("openpi", "policies"), ("webpolicy", "policies"), ("physical_ai", "streams")]
+)
+def test_without_the_native_core_a_client_says_what_is_missing(
+    folder: str, what: str, robot_without_core: Path
+) -> None:
+    usage = CATALOG[folder.replace("_", "-")]["usage"]
     script = f"""
 {usage["import"]}
 try:
@@ -294,7 +298,7 @@ except RuntimeError as error:
     print(error)
 """
     done = run(robot_without_core, script, folder, "", sandboxed=False)
-    assert done.stdout.startswith("policies need axon's native core"), done.stderr
+    assert done.stdout.startswith(f"{what} need axon's native core"), done.stderr
 
 
 def test_without_the_native_core_errors_are_the_same(
