@@ -337,8 +337,8 @@ def test_a_command_is_never_sent_late(backend: Callable[..., Backend]) -> None:
 def test_without_reconnect_a_lost_connection_is_an_error(backend: Callable[..., Backend]) -> None:
     first = backend(saying(imu(1)))
     with SensorData("127.0.0.1", first.port, reconnect=False) as sensors:
-        first.stop()
         assert isinstance(sensors.receive(20), ImuSample)
+        first.stop()
         with pytest.raises(AxonConnectionError, match="1001"):
             sensors.receive(20)
 
