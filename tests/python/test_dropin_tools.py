@@ -217,6 +217,64 @@ def test_an_unpacker_refuses_what_is_broken_or_too_long() -> None:
             msgpack_numpy.unpackb(message)
 
 
+MSGPACKS_OPTIONS = """
+import io
+from openpi_client import msgpack_numpy as m
+
+def feed(unpacker, data):
+    unpacker.feed(data)
+    return unpacker
+
+kept = m.Packer(autoreset=False)
+built = m.Packer(use_bin_type=True)
+result = [
+    m.packb({"a": [1, b"2"]}, use_bin_type=True, strict_types=False, datetime=False, unicode_errors=None),
+    m.Packer(use_single_float=False).pack(1.5),
+    m.unpackb(b"\\x81\\xa1a\\x92\\x01\\x91\\x02", raw=False, strict_map_key=False, max_bin_len=1 << 20),
+    m.unpackb(b"\\x81\\xa1a\\x92\\x01\\x91\\x02", use_list=False, object_pairs_hook=None),
+    [kept.pack(1), kept.pack_map_pairs([("a", 2)]), kept.bytes(), bytes(kept.getbuffer())],
+    [kept.reset(), kept.bytes()],
+    [built.pack_array_header(size) for size in (0, 15, 16, 65535, 65536)],
+    [built.pack_map_header(size) for size in (0, 15, 16, 65535, 65536)],
+    built.pack_map_pairs([("a", 1), ("b", [2])]),
+    list(feed(m.Unpacker(raw=False, use_list=False, max_buffer_size=0), b"\\x91\\x01\\x02")),
+    list(m.Unpacker(io.BytesIO(b"\\x01\\x02"), read_size=0, strict_map_key=True)),
+]
+parts = feed(m.Unpacker(), b"\\x01\\xdc\\x00\\x02\\x02\\x81\\x03\\x04\\xff\\xfe")
+parts.skip()
+result += [parts.tell(), parts.read_array_header(), parts.unpack(), parts.read_map_header()]
+result += [parts.unpack(), parts.unpack(), parts.tell(), parts.read_bytes(1), parts.read_bytes(9), parts.tell()]
+"""
+
+
+def test_msgpacks_own_options_and_methods_do_what_they_do_there() -> None:
+    assert ours(MSGPACKS_OPTIONS, None) == theirs(MSGPACKS_OPTIONS, None)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: msgpack_numpy.packb(1.5, use_single_float=True), "use_single_float=True is not possible"),
+        (lambda: msgpack_numpy.Packer(default=str), "default=.* is not possible"),
+        (lambda: msgpack_numpy.Packer().pack_array_header(-1), "a list of -1 members"),
+        (lambda: msgpack_numpy.unpackb(b"\x01", raw=True), "raw=True is not possible, only False"),
+        (lambda: msgpack_numpy.unpackb(b"\x91\x01", max_array_len=1), "max_array_len=1 is not possible"),
+        (lambda: msgpack_numpy.Unpacker(object_hook=dict), "object_hook=.* is not possible"),
+        (lambda: msgpack_numpy.Unpacker(io.BytesIO(b"\x01")).read_map_header(), "no map begins here"),
+    ],
+)
+def test_msgpacks_options_that_ask_for_something_else_are_refused(call: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_options_that_msgpack_does_not_know_are_type_errors() -> None:
+    with pytest.raises(TypeError, match="'binary'"):
+        msgpack_numpy.packb(1, binary=True)
+    with pytest.raises(TypeError, match="'binary'"):
+        msgpack_numpy.Unpacker(binary=True)
+
+
 def test_openpi_client_gives_the_same_pictures() -> None:
     script = """
 from openpi_client import image_tools
