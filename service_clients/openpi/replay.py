@@ -6,8 +6,8 @@ Plays a recorded session back as a policy server, for tests without a GPU:
     WebsocketClientPolicy(..., record="session.axon")           # on the robot, once
     python -m service_clients.openpi.replay session.axon        # anywhere, any time
 
-Every client gets the recorded metadata, and to its first request the first recorded reply, to its second the second,
-and so on; errors are replayed as errors. Behind the last reply a request is answered with an error, or with --loop
+Every client that connects gets the recorded metadata, and to its first request the first recorded reply, to its second
+the second, and so on, whatever the others have had; errors are replayed as errors. Behind the last reply a request is answered with an error, or with --loop
 with the first reply again.
 """
 
@@ -18,6 +18,7 @@ import sys
 import time
 from typing import Any, NamedTuple, Sequence
 
+from service_clients._axon._ffi import ffi, lib
 from service_clients._axon.errors import AxonError, AxonValueError
 from service_clients._axon.recording import Recording
 from service_clients._axon.server import PolicyServer
@@ -25,6 +26,7 @@ from service_clients._axon.server import PolicyServer
 __all__ = ["Replay", "main"]
 
 _OP = "__webpolicy_op__"
+_MOST_CLIENTS = 4096  # whose place is remembered
 
 
 class Answer(NamedTuple):
@@ -51,7 +53,9 @@ class Replay:
         """
         self.metadata: dict[str, Any] = {}
         self._answers: list[Answer] = []
-        self._keep_time, self._loop, self._next = keep_time, loop, 0
+        self._keep_time, self._loop = keep_time, loop
+        self._places: dict[str, int] = {}
+        self.client = ""  # who asks; the server sets it
         with Recording(path) as recording:
             self._read(recording)
             self.is_cut = recording.is_cut
@@ -82,12 +86,14 @@ class Replay:
         Raises:
             RuntimeError: the recorded error of the server, or the recording has come to its end.
         """
-        if self._next == len(self._answers):
-            if not self._loop:
-                raise RuntimeError(f"the recording ends here: it has {len(self._answers)} replies")
-            self._next = 0
-        answer = self._answers[self._next]
-        self._next += 1
+        place = self._places.pop(self.client, 0)
+        is_over = place == len(self._answers)
+        self._places[self.client] = place if is_over and not self._loop else place % len(self._answers) + 1
+        if len(self._places) > _MOST_CLIENTS:
+            del self._places[next(iter(self._places))]
+        if is_over and not self._loop:
+            raise RuntimeError(f"the recording ends here: it has {len(self._answers)} replies")
+        answer = self._answers[place % len(self._answers)]
         if self._keep_time:
             time.sleep(answer.seconds)
         if isinstance(answer.reply, str):
@@ -96,6 +102,18 @@ class Replay:
 
     def reset(self) -> None:
         """Does nothing: the replies go on."""
+
+
+class _ReplayServer(PolicyServer):
+    """A server that tells the recording who asks."""
+
+    def __init__(self, replay: Replay, host: str, port: int) -> None:
+        super().__init__(replay, host, port, replay.metadata)
+        self._replay = replay
+
+    def _make_reply(self, request: Any, keep: list[Any]) -> Any:
+        self._replay.client = ffi.string(lib.axon_request_get_client(request)).decode()
+        return super()._make_reply(request, keep)
 
 
 def _actions(reply: Any) -> Any:
@@ -120,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         replay = Replay(given.file, keep_time=given.keep_time, loop=given.loop)
-        server = PolicyServer(replay, given.host, given.port, replay.metadata)
+        server = _ReplayServer(replay, given.host, given.port)
         server.start()
     except (AxonError, OSError) as error:
         print(f"replay: {error}", file=sys.stderr)

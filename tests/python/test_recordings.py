@@ -164,6 +164,24 @@ def test_a_recording_is_replayed_as_a_server(recorded: Path) -> None:
         assert process.wait(20) == 0
 
 
+def test_every_client_hears_a_recording_from_its_beginning(recorded: Path) -> None:
+    command = [sys.executable, "-m", "service_clients.openpi.replay", str(recorded), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        with WebsocketClientPolicy(url) as one, WebsocketClientPolicy(url) as other:
+            assert [one.infer({"any": 1})["n"], one.infer({"any": 1})["n"]] == [1, 2]
+            assert [other.infer({"any": 1})["n"], one.infer({"any": 1})["n"]] == [1, 3]
+            with pytest.raises(RuntimeError, match="no such joint"):
+                one.infer({"any": 1})
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="ends here"):
+                    one.infer({"any": 1})
+            assert other.infer({"any": 1})["n"] == 2
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(20) == 0
+
+
 def test_resets_are_not_taken_for_replies(tmp_path: Path, server: PolicyServer) -> None:
     path = tmp_path / "session.axon"
     with Client("127.0.0.1", server.port, record=str(path)) as client:
