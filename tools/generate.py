@@ -399,7 +399,7 @@ def service_entry(service: Service, client: str, base_url: str) -> Entry:
 
 
 POLICY_TAGS = (
-    "service", "class", "type", "host", "http", "about", "init", "example", "returns", "repo", "added", "changed",
+    "service", "class", "type", "host", "about", "init", "example", "returns", "repo", "added", "changed",
 )  # fmt: skip
 
 
@@ -445,7 +445,7 @@ def policy_entry(root: Path, folder: str, tags: dict[str, list[str]], base_url: 
         "returns": tags["returns"][0],
     }
     entry = entry_of(tags, folder, client, base_url)
-    return {"description": tags["about"][0], "endpoints": tags["http"], **entry, "usage": usage}
+    return {"description": tags["about"][0], "endpoints": tags.get("http", []), **entry, "usage": usage}
 
 
 def core_version(root: Path) -> str:

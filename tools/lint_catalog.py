@@ -50,7 +50,7 @@ RULES = {
     "version": "versions are semantic versions",
     "date": "dates are days of the calendar, YYYY-MM-DD",
     "url": "URLs are https, http, file or relative, and whole",
-    "host": "`host` is an http, https, ws or wss URL with host name and port",
+    "host": "`host` is an http, https, ws, wss or tcp URL with host name and port",
     "duplicate-host": "no two entries share a host and port",
     "endpoint-format": 'endpoints are "VERB /path", each once',
     "endpoint-health": "a service at an http host has GET /health",
@@ -67,7 +67,7 @@ RULES = {
     "client-compiles": "the client is Python that compiles",
     "client-import": "the client imports nothing that the sandbox blocks",
     "client-class": "the client defines the class that the usage imports",
-    "client-host": "the class is made with a `host`",
+    "client-host": "the class is made with a `host`, or an `address`",
     "client-health": "the class of a service at an http host has health()",
     "client-docstring": "the client's docstring shows the import",
 }
@@ -600,8 +600,8 @@ def host_of(text: str) -> tuple[str, str, int, str]:
     if not _URL_TEXT.fullmatch(text):
         raise ValueError("it holds characters that no URL has")
     parts = urllib.parse.urlsplit(text)
-    if parts.scheme not in ("http", "https", "ws", "wss"):
-        raise ValueError("it does not begin with http://, https://, ws:// or wss://")
+    if parts.scheme not in ("http", "https", "ws", "wss", "tcp"):
+        raise ValueError("it does not begin with http://, https://, ws://, wss:// or tcp://")
     if not parts.hostname or not _is_host(parts.hostname):
         raise ValueError("it names no host")
     if not parts.port:
@@ -814,7 +814,7 @@ def check_client(entry: Entry) -> Iterator[Fault]:
     if is_http(entry) and methods.lacks("health"):
         yield "client-health", f"{class_name} has no health(), by which agents ask whether the service runs"
     made = methods.found.get("__init__")
-    if methods.lacks("__init__") or (made and not takes(made, "host")):
+    if methods.lacks("__init__") or (made and not (takes(made, "host") or takes(made, "address"))):
         yield "client-host", f"{class_name}() takes no host"
 
 

@@ -13,6 +13,22 @@
  * Threads  One thread at a time, except axon_simulator_cancel(). Opening one starts two threads, libzmq's, which end
  *          in axon_simulator_close(). Two simulators share nothing. Do not carry one across fork(): in the child every
  *          call is AXON_EINVAL, and only axon_simulator_close() is allowed.
+ *
+ * @service simulator 0.1.0
+ * @class   SimulatorClient
+ * @type    simulator
+ * @host    tcp://127.0.0.1:5555
+ * @about   Runs tasks in a simulator (ZeroMQ, msgpack: Simulator Inference Center): load a task, reset it, step it with actions, and see observations with camera pictures.
+ * @init    simulator = SimulatorClient("tcp://127.0.0.1:5555")
+ * @example simulator.select_simulator(simulator.list_simulators()[0])
+ *          task = simulator.load_task(simulator.list_tasks()[0])
+ *          observation = simulator.reset()
+ *          action = {key: space["low"] for key, space in task["action_space"].items()}
+ *          observation, reward, terminated, truncated, info = simulator.step(action)
+ * @returns Observations are dicts of numpy arrays, pictures uint8 (height, width, 3), and of numbers; reward is a float, terminated and truncated are bools.
+ * @repo    axon-robotics/axon main
+ * @added   2026-11-21
+ * @changed 2026-11-21
  */
 #ifndef AXON_SIMULATOR_H
 #define AXON_SIMULATOR_H

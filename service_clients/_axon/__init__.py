@@ -32,7 +32,19 @@ from service_clients._axon.pacing import PacerStats, Tick, percentiles_of
 from service_clients._axon.plain import given, stack
 from service_clients._axon.policy_client import PolicyClient
 from service_clients._axon.reply import Percentiles, PolicyStats, Reply, Timing
-from service_clients._axon.simulator_errors import SimulatorError
+from service_clients._axon.simulator_errors import (
+    BackendError,
+    InternalError,
+    InvalidParams,
+    NoSimulatorSelected,
+    NoTaskLoaded,
+    NotReset,
+    SimulatorAlreadySelected,
+    SimulatorError,
+    TaskNotFound,
+    UnknownMethod,
+    UnknownSimulator,
+)
 from service_clients._axon.stream_client import StreamClient
 
 TYPE_CHECKING = False
@@ -89,13 +101,19 @@ __all__ = [
     "AxonTooBig",
     "AxonTypeError",
     "AxonValueError",
+    "BackendError",
     "BasePolicy",
     "CameraFrame",
     "ChannelStats",
     "Fault",
     "Gap",
     "ImuSample",
+    "InternalError",
+    "InvalidParams",
     "Message",
+    "NoSimulatorSelected",
+    "NoTaskLoaded",
+    "NotReset",
     "Pacer",
     "PacerStats",
     "Percentiles",
@@ -107,14 +125,18 @@ __all__ = [
     "Service",
     "ServiceClient",
     "Simulator",
+    "SimulatorAlreadySelected",
     "SimulatorError",
     "StopEvent",
     "Stream",
     "StreamClient",
     "StreamStats",
     "Subscription",
+    "TaskNotFound",
     "Tick",
     "Timing",
+    "UnknownMethod",
+    "UnknownSimulator",
     "__version__",
     "deliver_picture",
     "explicit",

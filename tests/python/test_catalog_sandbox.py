@@ -23,6 +23,8 @@ from support import CHECKOUT, Serve, ServePolicy
 
 from service_clients._axon.values import packb, unpackb
 from service_clients.physical_ai.server import RobotBackendServer
+from service_clients.simulator.backends.tabletop import TabletopBackend
+from service_clients.simulator.server import SimulatorServer
 
 CATALOG = json.loads((CHECKOUT / "catalog.json").read_text(encoding="utf-8"))["capabilities"]
 PICTURE = np.random.default_rng(5).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -182,6 +184,21 @@ def test_the_usage_of_the_robot_backend_runs_in_the_sandbox(robot: Path) -> None
         ended.set()
         publisher.join()
     assert (done.returncode, done.stdout) == (0, "(24, 32, 3)\n"), done.stderr
+
+
+def test_manual_and_usage_of_the_simulator_run_in_the_sandbox(robot: Path) -> None:
+    usage = CATALOG["simulator"]["usage"]
+    simulators = {"tabletop": lambda: TabletopBackend(image_size=(24, 32))}
+    with SimulatorServer(simulators, port=0) as server:
+        for script in (
+            manual_of("simulator"),
+            "\n".join(usage[part] for part in ("import", "init", "example")),
+        ):
+            here, replaced = re.subn(r"tcp://127.0.0.1:5555", server.address, script)
+            assert replaced == 1
+            here += "\nprint(observation['agentview_image'].shape)\n"
+            done = run(robot, here, "simulator", "")
+            assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["(24, 32, 3)"]), done.stderr
 
 
 def test_a_script_that_reaches_for_a_socket_is_stopped(robot: Path) -> None:

@@ -192,7 +192,7 @@ BROKEN = [
     ("host", entry(host="http://<backend-ip>:<port>"), "characters that no URL has"),
     ("host", entry(host="http://127.0.0.1"), "it names no port"),
     ("host", entry(host="http://127.0.0.1:99999"), "host is 'http://127.0.0.1:99999'"),
-    ("host", entry(host="tcp://127.0.0.1:9000", endpoints=["GET /health"]), "does not begin with http://"),
+    ("host", entry(host="ftp://127.0.0.1:9000", endpoints=["GET /health"]), "does not begin with http://"),
     ("host", entry(host="http://me:secret@127.0.0.1:9000"), "only scheme, host name, port and path"),
     ("endpoint-format", entry(endpoints=["GET /health", "find"]), "endpoint 'find' is not \"VERB /path\""),
     ("endpoint-format", entry(endpoints=["GET /health", 5]), "endpoint 5"),
