@@ -17,9 +17,9 @@
 #include <sys/types.h>
 
 enum {
-    AXI_CHUNK_FIELDS = 64,   /* arrays of a reply that are chunks, at most */
-    AXI_CHUNK_ENSEMBLE = 64, /* chunks that are averaged, at most: the newest */
-    AXI_CHUNK_KEY = 256      /* bytes of a field's key, with its ending zero */
+    AXI_CHUNK_FIELDS = 64,    /* arrays of a reply that are chunks, at most */
+    AXI_CHUNK_ENSEMBLE = 256, /* chunks that are averaged, at most: the newest */
+    AXI_CHUNK_KEY = 256       /* bytes of a field's key, with its ending zero */
 };
 
 /* The controller's time: nanoseconds, or calls. */

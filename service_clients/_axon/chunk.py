@@ -13,6 +13,7 @@ from service_clients._axon._ffi import check, failure, ffi, lib, new_error, rais
 from service_clients._axon.base_policy import act_of
 from service_clients._axon.errors import AxonTypeError, AxonValueError
 from service_clients._axon.options import fill, milliseconds, one_of, strings
+from service_clients._axon.plain import as_float
 from service_clients._axon.policy import Policy, _words
 from service_clients._axon.policy_client import PolicyClient
 from service_clients._axon.values import array_of, read, write
@@ -163,7 +164,7 @@ def _session_of(policy: Any) -> Policy | None:
     return policy if isinstance(policy, Policy) else None
 
 
-def _finish(engine: Any, session: Policy | None, _caller: Any) -> None:
+def _finish(engine: Any, session: Policy | None) -> None:
     lib.axon_chunk_close(engine)
     if session is not None:
         session._take_back()
@@ -266,7 +267,7 @@ class Chunks:
 
     def _open(self, policy: Any, options: Any) -> None:
         out, error = ffi.new("axon_chunk_engine **"), new_error()
-        session, handle = _session_of(policy), None
+        session = _session_of(policy)
         self._caller: _Caller | None = None
         if session is not None:
             pointer = session._lend(self)
@@ -278,10 +279,10 @@ class Chunks:
                 raise
         else:
             self._caller = _Caller(policy)
-            handle = ffi.new_handle(self._caller)
-            check(lib.axon_chunk_open_function(out, lib.axb_ask_policy, handle, options, error), error)
+            self._handle = ffi.new_handle(self._caller)  # not the finalizer's: a policy may hold its engine
+            check(lib.axon_chunk_open_function(out, lib.axb_ask_policy, self._handle, options, error), error)
         self._engine: Any = out[0]
-        self._finalizer = weakref.finalize(self, _finish, out[0], session, (self._caller, handle))
+        self._finalizer = weakref.finalize(self, _finish, out[0], session)
 
     # ---- the slow side
 
@@ -541,17 +542,19 @@ def _rate(rate: Any, name: str) -> Any:
         return None
     if isinstance(rate, (bool, str, bytes)) or not hasattr(rate, "__float__"):
         raise AxonTypeError(f"{name} is {rate!r:.80}, not a number")
-    if not float(rate) > 0:
-        raise AxonValueError(f"{name} is {float(rate):g}, not a positive number")
-    return float(rate)
+    hertz = as_float(rate)
+    if not hertz > 0:
+        raise AxonValueError(f"{name} is {hertz:g}, not a positive number")
+    return hertz
 
 
 def _weight(m: Any) -> float:
     if isinstance(m, (bool, str, bytes)) or not hasattr(m, "__float__"):
         raise AxonTypeError(f"ensemble_m is {m!r:.80}, not a number")
-    if not float(m) >= 0:
-        raise AxonValueError(f"ensemble_m is {float(m):g}, not 0 or more")
-    return float(m) or -1.0  # in C 0 means the default
+    weight = as_float(m)
+    if not weight >= 0:
+        raise AxonValueError(f"ensemble_m is {weight:g}, not 0 or more")
+    return weight or -1.0  # in C 0 means the default
 
 
 def _kinds(dimensions: Sequence[str]) -> list[int]:

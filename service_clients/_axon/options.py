@@ -9,7 +9,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from service_clients._axon._ffi import ffi, lib
 from service_clients._axon.errors import AxonTypeError, AxonValueError
-from service_clients._axon.plain import flat_numbers
+from service_clients._axon.plain import as_float, flat_numbers
 
 __all__ = [
     "c_string",
@@ -161,7 +161,7 @@ def milliseconds(seconds: float | None, name: str) -> int:
         return 0
     if isinstance(seconds, (bool, str, bytes, complex)) or not hasattr(seconds, "__float__"):
         raise AxonTypeError(f"{name} is {seconds!r:.80}, not a number of seconds")
-    number = float(seconds)
+    number = as_float(seconds)
     if not number > 0:
         raise AxonValueError(f"{name} is {number:g}, not a positive number of seconds")
     return math.ceil(number * 1000) if number * 1000 < lib.AXON_FOREVER else int(lib.AXON_FOREVER)

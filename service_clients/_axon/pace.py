@@ -15,6 +15,7 @@ from typing import Any
 from service_clients._axon._ffi import check, ffi, lib, new_error, raise_pending
 from service_clients._axon.errors import AxonTypeError, AxonValueError
 from service_clients._axon.pacing import PacerStats, Tick
+from service_clients._axon.plain import as_float
 from service_clients._axon.reply import Percentiles
 
 __all__ = ["Pacer", "StopEvent"]
@@ -41,7 +42,7 @@ class Pacer:
         if isinstance(rate_hz, (bool, str, bytes)) or not hasattr(rate_hz, "__float__"):
             raise AxonTypeError(f"rate_hz is {rate_hz!r:.80}, not a number")
         out, self._error = ffi.new("axon_pacer **"), new_error()
-        check(lib.axon_pacer_open(out, float(rate_hz), self._error), self._error)
+        check(lib.axon_pacer_open(out, as_float(rate_hz), self._error), self._error)
         self._pointer = ffi.gc(out[0], lib.axon_pacer_close)
         self._due = ffi.new("int64_t *")
         self._tick = ffi.new("axon_tick *")

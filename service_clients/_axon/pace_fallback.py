@@ -9,6 +9,7 @@ from collections import deque
 
 from service_clients._axon.errors import AxonTypeError, AxonValueError
 from service_clients._axon.pacing import PacerStats, Tick, percentiles_of
+from service_clients._axon.plain import as_float
 
 __all__ = ["Pacer", "StopEvent"]
 
@@ -19,9 +20,9 @@ class Pacer:
     def __init__(self, rate_hz: float) -> None:
         if isinstance(rate_hz, (bool, str, bytes)) or not hasattr(rate_hz, "__float__"):
             raise AxonTypeError(f"rate_hz is {rate_hz!r:.80}, not a number")
-        if not 0.001 <= float(rate_hz) <= 100000:
-            raise AxonValueError(f"pacer: a rate of {rate_hz:g} Hz, not 0.001 to 100000 (rate_hz)")
-        self._rate = float(rate_hz)
+        self._rate = as_float(rate_hz)
+        if not 0.001 <= self._rate <= 100000:
+            raise AxonValueError(f"pacer: a rate of {self._rate:g} Hz, not 0.001 to 100000 (rate_hz)")
         self._stopped = threading.Event()
         self._first: float | None = None  # the first tick since a restart
         self._planned: Tick | None = None

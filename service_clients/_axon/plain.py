@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
@@ -11,7 +12,7 @@ from service_clients._axon.errors import AxonTypeError, AxonValueError
 if TYPE_CHECKING:
     import numpy
 
-__all__ = ["configured_host", "flat_numbers", "given", "stack"]
+__all__ = ["as_float", "configured_host", "flat_numbers", "given", "stack"]
 
 
 def given(number: Any, name: str) -> Any:
@@ -19,6 +20,14 @@ def given(number: Any, name: str) -> Any:
     if number is not None and not isinstance(number, (str, bytes)) and number == 0:
         raise AxonValueError(f"{name} is 0")
     return number
+
+
+def as_float(number: Any) -> float:
+    """A number as a float: an int that is too large for one is infinite."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def flat_numbers(values: Any, count: int, name: str) -> list[float]:

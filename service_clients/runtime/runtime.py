@@ -88,6 +88,7 @@ class Runtime:
 
         self._episodes = self._steps = 0
         self._began = self._ended = 0.0  # of the last episode's steps
+        self._ended_steps = 0  # those that were over by then
         self._took: dict[str, deque[float]] = {
             part: deque(maxlen=_WINDOW) for part in ("observe", "decide", "act")
         }
@@ -131,7 +132,7 @@ class Runtime:
             episodes=self._episodes,
             steps=self._steps,
             rate_hz=pace.rate_hz if pace else 0.0,
-            achieved_hz=self._episode_steps / length if length > 0 else 0.0,
+            achieved_hz=self._ended_steps / length if length > 0 else 0.0,
             overruns=pace.overruns if pace else 0,
             missed=pace.missed if pace else 0,
             wake_error=pace.wake_error if pace else none,
@@ -171,7 +172,7 @@ class Runtime:
         _finish(failure, *(subscriber.on_episode_end for subscriber in started))
 
     def _run_steps(self) -> None:
-        self._episode_steps = 0
+        self._episode_steps = self._ended_steps = 0
         self._episodes += 1
         self._began = self._ended = time.monotonic()
         if self._pacer:
@@ -181,7 +182,7 @@ class Runtime:
             self._step()
             if self._pacer:
                 self._wait_for_next(self._pacer)
-            self._ended = time.monotonic()
+            self._ended, self._ended_steps = time.monotonic(), self._episode_steps
 
     def _wait_for_next(self, pacer: Pacer) -> None:
         """Waits until the next step is due, or stop()."""

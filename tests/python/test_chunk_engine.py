@@ -85,6 +85,24 @@ def planned(engine: ChunkEngine, at: float, now: float | None = None) -> None:
     engine.wait(20)
 
 
+def test_an_ensemble_of_long_chunks_is_acts() -> None:
+    """As in ACT's temporal aggregation: 100 steps, asked in every one, weights exp(-m i), i = 0 for the oldest."""
+    steps, m = 100, 0.01
+    chunks = np.random.default_rng(0).normal(size=(steps + 20, steps, 3))
+
+    class Drawn(Planner):
+        def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
+            return {"actions": chunks[obs["at"]]}
+
+    with ChunkEngine(Drawn(), "ensemble", ensemble_m=m) as engine:
+        for now in range(len(chunks)):
+            planned(engine, now)
+            said = np.array([chunks[at][now - at] for at in range(max(0, now - steps + 1), now + 1)])
+            weights = np.exp(-m * np.arange(len(said)))
+            wanted = (weights[:, None] * said).sum(axis=0) / weights.sum()
+            np.testing.assert_allclose(engine.next_action(), wanted, rtol=1e-12, atol=1e-12)
+
+
 # ---- over a server -------------------------------------------------------------------------------
 
 
@@ -395,6 +413,8 @@ def test_a_chunk_of_another_width_is_refused() -> None:
         ({"action_hz": 0}, "action_hz is 0, not a positive number"),
         ({"action_hz": 1e9}, r"action_hz is 1e\+09, not 0.001 to 10000"),
         ({"action_hz": float("nan")}, "action_hz is nan"),
+        ({"action_hz": 10**400}, "action_hz is inf"),
+        ({"ensemble_m": 10**400}, "ensemble_m is inf"),
         ({"mode": "blocking", "action_hz": 10, "control_hz": 1e9}, r"control_hz is 1e\+09"),
         ({"mode": "blocking", "action_hz": 10, "control_hz": 5}, "control_hz is 5, less than action_hz"),
         ({"action_horizon": 0}, "action_horizon is 0, not 1 or more"),
@@ -509,6 +529,18 @@ def test_an_engine_that_nobody_keeps_ends_its_thread() -> None:
     planned(engine, 0.0)
     kept = weakref.ref(engine)
     del engine
+    gc.collect()
+    assert kept() is None
+    wait_until(lambda: running_threads() <= before)
+
+
+def test_an_engine_that_its_own_policy_holds_is_collected_with_it() -> None:
+    before = running_threads()
+    policy: Any = Planner()
+    policy.engine = ChunkEngine(policy)
+    planned(policy.engine, 0.0)
+    kept = weakref.ref(policy.engine)
+    del policy
     gc.collect()
     assert kept() is None
     wait_until(lambda: running_threads() <= before)

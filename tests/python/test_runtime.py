@@ -149,6 +149,20 @@ def test_an_hour_of_steps_does_not_drift(monkeypatch: pytest.MonkeyPatch) -> Non
     assert stats.observe.p50 == pytest.approx(5)
 
 
+def test_the_rate_is_right_from_the_second_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, rates = Simulated(), []
+
+    class Rates(Log):
+        def on_step(self, observation: dict[str, Any], action: dict[str, Any]) -> None:
+            rates.append(runtime.stats().achieved_hz)
+
+    runtime = Runtime(Arm(), Still(), [Rates()], max_hz=10, max_episode_steps=5)
+    monkeypatch.setattr(importlib.import_module("service_clients.runtime.runtime"), "time", clock)
+    monkeypatch.setattr(runtime._stopped, "wait", clock.wait)
+    runtime.run()
+    assert rates == pytest.approx([0, 10, 10, 10, 10], rel=0.05)
+
+
 def test_overruns_are_counted_and_the_steps_keep_to_their_times(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Simulated()
 
