@@ -160,6 +160,19 @@ class PolicyServer:
         finally:
             self.close()
 
+    async def run(self) -> None:
+        """serve_forever() for an event loop, which goes on meanwhile: the policy is called on another thread.
+
+        Cancelling it is stop().
+        """
+        import asyncio  # what calls this has it; the sandbox of the clients beside this lets nobody in with it
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self.serve_forever)
+        except asyncio.CancelledError:
+            self.stop()
+            raise
+
     def stop(self) -> None:
         """Lets the request that is under way be answered, says goodbye to every client and ends serve_forever().
 

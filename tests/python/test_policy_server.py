@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -221,6 +222,31 @@ def test_webpolicys_steps_and_resets() -> None:
             assert hear(peer)["action"]["got"] == {"b": 2}
             peer.send(packb({"b": 3}))  # as old clients do
             assert hear(peer)["got"] == {"b": 3}
+
+
+def test_an_event_loop_goes_on_while_run_serves() -> None:
+    async def serve(server: PolicyServer) -> Any:
+        running = asyncio.ensure_future(server.run())
+        loop = asyncio.get_running_loop()
+        with WebsocketClientPolicy(server.url) as client:
+            reply = await loop.run_in_executor(None, client.infer, {"n": 1})
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        return reply["got"]
+
+    for server in (WebsocketPolicyServer(Echo(), port=0), Server(Echo(), port=0)):
+        server.start()
+        assert asyncio.run(serve(server)) == {"n": 1}
+        with pytest.raises(RuntimeError, match="does not listen"):
+            _ = server.url
+
+
+def test_run_ends_when_the_server_is_stopped() -> None:
+    server = WebsocketPolicyServer(Echo(), port=0)
+    server.start()
+    threading.Timer(0.1, server.stop).start()
+    asyncio.run(asyncio.wait_for(server.run(), 20))
 
 
 def test_arguments_that_cannot_be_are_refused() -> None:
