@@ -51,7 +51,7 @@ axon_status axi_stream_check(const axon_stream *stream, axon_error *err)
 axon_status axi_stream_check_waiting(const axon_stream *stream, axon_error *err)
 {
     if (stream->is_canceled) return axi_fail(err, AXON_ECANCELED, "%s: cancelled", stream->url);
-    if (stream->is_over) return axi_fail(err, AXON_ECONNECT, "%s", stream->trouble);
+    if (stream->is_over) return axi_fail(err, AXON_ECONNECT, "%s: %s", stream->url, stream->trouble);
     return AXON_OK;
 }
 
@@ -175,15 +175,23 @@ static axon_status dial(axon_stream *stream, uint32_t retry_min_ms, axi_ws **ws,
     return axi_ws_open(ws, stream->url, &options, axi_deadline(o->connect_timeout_ms), err);
 }
 
+/* Takes down why there is no connection, without the URL that messages begin with. */
+static void note_trouble(axon_stream *stream, const char *why)
+{
+    size_t length = strlen(stream->url);
+    bool has_url = strncmp(why, stream->url, length) == 0 && strncmp(why + length, ": ", 2) == 0;
+    snprintf(stream->trouble, sizeof stream->trouble, "%s", has_url ? why + length + 2 : why);
+}
+
 static void lose(axon_stream *stream, const char *why)
 {
     pthread_mutex_lock(&stream->lock);
     axi_ws *ws = stream->ws;
     stream->ws = NULL;
     stream->lost_at = axi_now();
-    snprintf(stream->trouble, sizeof stream->trouble, "%s", why);
+    note_trouble(stream, why);
     stream->is_over = stream->options.no_reconnect;
-    axi_stream_fail_all(stream, AXON_ECONNECT, why);
+    axi_stream_fail_all(stream, AXON_ECONNECT, stream->trouble);
     pthread_cond_broadcast(&stream->arrived);
     pthread_mutex_unlock(&stream->lock);
     axi_ws_close(ws, axi_now());
@@ -219,7 +227,7 @@ static void reconnect(axon_stream *stream, uint32_t *pause_ms)
         }
         axi_log(AXON_LOG_WARN, "%s; trying again", failure.message);
         pthread_mutex_lock(&stream->lock);
-        snprintf(stream->trouble, sizeof stream->trouble, "%s", failure.message);
+        note_trouble(stream, failure.message);
         pthread_mutex_unlock(&stream->lock);
     }
 }

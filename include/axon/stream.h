@@ -58,8 +58,7 @@ typedef enum axon_endpoint {
 typedef enum axon_overflow {
     AXON_DROP_OLDEST = 0, /**< the channel's oldest message gives way */
     AXON_LATEST_ONLY = 1, /**< the same, with room for one message */
-    AXON_BLOCK =
-        2 /**< nothing more is received, of any channel, until there is room: the backend has to wait */
+    AXON_BLOCK = 2        /**< nothing more is received, of any channel, until there is room */
 } axon_overflow;
 
 /** As axon_policy_options: zero means the default in every field. */
@@ -69,27 +68,24 @@ typedef struct axon_stream_options {
     const char *ca_file;         /**< PEM of the authorities to trust for wss; default the system's */
     uint32_t connect_timeout_ms; /**< of axon_stream_open(), a refused connection being tried again until
                                       then, and of each later try; default 10 000 */
-    uint32_t retry_min_ms; /**< pause before the first try to reconnect, doubled each time, up to half of it
-                                      less by chance; default 100 */
-    uint32_t retry_max_ms; /**< the longest such pause; default 5 000 */
-    uint32_t send_timeout_ms;  /**< of one command; default 5 000 */
-    uint32_t close_timeout_ms; /**< how long closing waits for the backend's goodbye; default 1 000 */
-    uint32_t
-        alive_interval_ms; /**< a backend that is silent for so long is sent an unasked pong, so that one that is
-                                      gone is noticed; default 10 000 */
-    axon_overflow overflow;     /**< default AXON_DROP_OLDEST */
-    uint32_t depth;             /**< messages that one channel has room for; default 64 */
-    uint32_t max_channels;      /**< beyond so many, the rest share one; default 256 */
-    uint64_t max_message_bytes; /**< a longer message ends the connection, as a fault; default 64 MiB */
-    uint64_t
-        max_buffer_bytes; /**< of all messages that wait together; beyond it the oldest give way, or with
-                                      AXON_BLOCK have to be taken first; default 256 MiB */
-    uint32_t
-        max_latency_ms;   /**< a message that seems older than this comes from another clock: its latency is
+    uint32_t retry_min_ms;       /**< pause before the first try to reconnect, doubled each time, up to
+                                      half of it less by chance; default 100 */
+    uint32_t retry_max_ms;       /**< the longest such pause; default 5 000 */
+    uint32_t send_timeout_ms;    /**< of one command; default 5 000 */
+    uint32_t close_timeout_ms;   /**< how long closing waits for the backend's goodbye; default 1 000 */
+    uint32_t alive_interval_ms;  /**< a backend that is silent for so long is sent an unasked pong, so that
+                                      one that is gone is noticed; default 10 000 */
+    axon_overflow overflow;      /**< default AXON_DROP_OLDEST */
+    uint32_t depth;              /**< messages that one channel has room for; default 64 */
+    uint32_t max_channels;       /**< beyond so many, the rest share one; default 256 */
+    uint64_t max_message_bytes;  /**< a longer message ends the connection, as a fault; default 64 MiB */
+    uint64_t max_buffer_bytes;   /**< of all messages that wait together; beyond it the oldest give way, or
+                                      with AXON_BLOCK have to be taken first; default 256 MiB */
+    uint32_t max_latency_ms;     /**< a message that seems older comes from another clock: its latency is
                                       unknown; default 10 000 */
-    int32_t connect_once; /**< 1: a refused connection fails at once when opening; default 0 */
-    int32_t no_reconnect; /**< 1: a lost connection stays lost; default 0 */
-    int32_t tls_insecure; /**< 1: accept any certificate; default 0 */
+    int32_t connect_once;        /**< 1: a refused connection fails at once when opening; default 0 */
+    int32_t no_reconnect;        /**< 1: a lost connection stays lost; default 0 */
+    int32_t tls_insecure;        /**< 1: accept any certificate; default 0 */
 } axon_stream_options;
 
 /** Connects.
@@ -127,9 +123,8 @@ typedef struct axon_message {
     const char *type; /**< as the backend wrote it; empty for a gap, and for text that is no JSON object */
     const char *robot_id;
     const char *source_id; /**< `camera_id` or `imu_id` */
-    int64_t
-        stamp_ns; /**< `timestamp`, as ns since 1970 (UTC, also when it names no zone), or AXON_NO_TIME */
-    int64_t received_ns; /**< when it had come, by this machine's clock; ns since 1970 */
+    int64_t stamp_ns;      /**< `timestamp`: ns since 1970 (UTC if it names no zone), or AXON_NO_TIME */
+    int64_t received_ns;   /**< when it had come, by this machine's clock; ns since 1970 */
     int64_t latency_ns; /**< from one to the other; AXON_NO_TIME when the two clocks do not allow to tell */
     uint64_t dropped;   /**< of this channel, since the message of it that was taken before */
     const axon_value

@@ -35,25 +35,22 @@ typedef struct axon_stream_server axon_stream_server;
 
 /** As axon_policy_options: zero means the default in every field. */
 typedef struct axon_stream_server_options {
-    size_t size;              /**< sizeof(axon_stream_server_options); 0 is AXON_EINVAL */
-    const char *host;         /**< address or name to listen on; default "127.0.0.1", this machine alone;
+    size_t size;                /**< sizeof(axon_stream_server_options); 0 is AXON_EINVAL */
+    const char *host;           /**< address or name to listen on; default "127.0.0.1", this machine alone;
                                     "0.0.0.0" for every network */
-    int32_t port;             /**< default 8200; AXON_ANY_PORT: one that is free */
-    uint32_t max_connections; /**< more are refused with HTTP 503; default 64 */
-    uint64_t
-        max_message_bytes; /**< a longer command ends its connection with close code 1009; default 256 KiB */
-    uint32_t
-        max_commands; /**< that wait for axon_stream_server_next(), of at most 8 times max_message_bytes
-                                    together; more are answered with an error; default 256 */
-    uint32_t client_depth; /**< messages that may wait for one client; default 32 */
-    uint64_t client_bytes; /**< likewise, of all of them together; default 16 MiB */
-    uint32_t
-        stuck_timeout_ms; /**< a client that takes nothing for so long, while something waits for it, is
-                                    disconnected; default 10 000 */
-    uint32_t ping_interval_ms; /**< pause between pings to a silent client; default 20 000 */
-    uint32_t
-        dead_after_ms; /**< a client whose machine acknowledges nothing for so long is gone; default 60 000 */
-    uint32_t stop_timeout_ms; /**< how long closing gives clients to say goodbye; default 1 000 */
+    int32_t port;               /**< default 8200; AXON_ANY_PORT: one that is free */
+    uint32_t max_connections;   /**< more are refused with HTTP 503; default 64 */
+    uint64_t max_message_bytes; /**< a longer command ends its connection (1009); default 256 KiB */
+    uint32_t max_commands;      /**< that wait, of at most 8 times max_message_bytes together; more are
+                                   answered with an error; default 256 */
+    uint32_t client_depth;      /**< messages that may wait for one client; default 32 */
+    uint64_t client_bytes;      /**< likewise, of all of them together; default 16 MiB */
+    uint32_t stuck_timeout_ms;  /**< a client that takes nothing for so long, while something waits for it,
+                                    is disconnected; default 10 000 */
+    uint32_t ping_interval_ms;  /**< pause between pings to a silent client; default 20 000 */
+    uint32_t dead_after_ms;     /**< a client whose machine acknowledges nothing for so long is gone;
+                                   default 60 000 */
+    uint32_t stop_timeout_ms;   /**< how long closing gives clients to say goodbye; default 1 000 */
 } axon_stream_server_options;
 
 /** Listens, for both endpoints.

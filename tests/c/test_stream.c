@@ -504,7 +504,8 @@ static void a_backend_that_is_away_is_tried_until_it_is_back(void **state)
     assert_fails(axon_stream_next(stream, NULL, 300, &m, &err), AXON_ETIMEOUT, &err,
                  "there has been no connection for");
     assert_fails(axon_stream_send_control(stream, "r", "stop", NULL, NULL, &err), AXON_ECONNECT, &err,
-                 "there is no connection: ");
+                 "/ws/sensor_data: there is no connection: ");
+    assert_null(strstr(strstr(err.message, "ws://") + 1, "ws://")); /* the URL stands there once */
     assert_int_equal(stats_of(stream).is_connected, 0);
     fake = ws_fake_begin((ws_fake){.script = say_all, .port = port});
     m = next(stream);
