@@ -203,18 +203,31 @@ static void run(axon_policy *policy, axon_chunk_mode mode, double seconds)
     axon_chunk_close(eyes.engine);
 }
 
+static double seconds_of(const char *text)
+{
+    char *end;
+    double seconds = strtod(text, &end);
+    if (*end == 0 && seconds > 0 && seconds <= 1e6) return seconds;
+    fprintf(stderr, "control_loop: --seconds %s: not a number above 0\n", text);
+    exit(2);
+}
+
 int main(int argc, char **argv)
 {
     const char *url = NULL;
     axon_chunk_mode mode = AXON_CHUNK_ALIGNED;
     double seconds = 5;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--mode") == 0 && i + 1 < argc)
+        if (strcmp(argv[i], "--mode") == 0 && i + 1 < argc) {
             mode = mode_of(argv[++i]);
-        else if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc)
-            seconds = strtod(argv[++i], NULL);
-        else
+        } else if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc) {
+            seconds = seconds_of(argv[++i]);
+        } else if (argv[i][0] == '-') {
+            fprintf(stderr, "usage: control_loop [--mode MODE] [--seconds 5] [URL]\n");
+            return 2;
+        } else {
             url = argv[i];
+        }
     }
     axon_server *server = NULL;
     pthread_t host;

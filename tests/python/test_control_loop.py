@@ -53,10 +53,12 @@ def test_the_policy_may_be_on_another_server() -> None:
     assert float(found.group(1)) < 500  # an arm that went elsewhere would be at 2000
 
 
-def test_what_is_no_mode_and_what_is_no_server_are_refused() -> None:
+def test_what_it_does_not_know_is_refused() -> None:
     wrong = run("--mode", "fast")
     assert wrong.returncode == 2
     assert "--mode fast: not blocking, prefetch" in wrong.stderr
+    assert "--seconds soon: not a number above 0" in run("--seconds", "soon").stderr
+    assert "usage: control_loop" in run("--help").stderr
     nobody = run("not a url")
     assert nobody.returncode == 1
     assert "AXON_EINVAL" in nobody.stderr
