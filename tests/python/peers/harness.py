@@ -30,11 +30,6 @@ def import_path(*more: Path) -> str:
     return os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(CHECKOUT), *map(str, more)])
 
 
-def plain_environment() -> dict[str, str]:
-    """The environment without what makes a sanitised run: the servers are not what is being sanitised."""
-    return {name: text for name, text in os.environ.items() if name not in ("LD_PRELOAD", "ASAN_OPTIONS")}
-
-
 def peers_python() -> str:
     """The interpreter of the peers' environment; fails when there is none, for nothing is to be skipped."""
     python = os.environ.get("AXON_PEERS_PYTHON") or str(CHECKOUT / ".venv-peers" / "bin" / "python")
@@ -58,9 +53,8 @@ def start_script(name: str, *arguments: str) -> Backend:
 
 
 def start(command: list[str]) -> Backend:
-    """Starts a server that can import what is in the checkout."""
-    path = os.pathsep.join([str(CHECKOUT), str(PEERS.parent)])
-    return Backend(command, env={**plain_environment(), "PYTHONPATH": path})
+    """Starts a server that can import what is in the checkout, sanitised if we are."""
+    return Backend(command, env={**os.environ, "PYTHONPATH": import_path(PEERS.parent)})
 
 
 def start_peer(name: str, *arguments: str) -> Backend:
@@ -77,5 +71,6 @@ def run_peer(name: str, *arguments: str) -> bytes:
 
 
 def _peers_environment() -> dict[str, str]:
-    mine = {name: text for name, text in plain_environment().items() if not name.startswith("PYTHON")}
+    """Without what makes a sanitised run: another Python's programs are not what is being sanitised."""
+    mine = {name: text for name, text in os.environ.items() if not name.startswith(("PYTHON", "LD_PRELOAD", "ASAN"))}
     return {**mine, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(PEERS.parent)])}
