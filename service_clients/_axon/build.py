@@ -97,10 +97,12 @@ static axon_array *axb_take_array(const axon_value *value)
     return axi_value_take_array((axon_value *)(uintptr_t)value);
 }
 
-/* See server_internal.h. */
-static void *axb_take_message(axon_request *request, size_t *length)
+/* See server_internal.h for the message. */
+static void axb_open_request(axon_request *request, axb_request *opened)
 {
-    return axi_request_take_message(request, length);
+    opened->value = axon_request_get_value(request);
+    opened->is_reset = axon_request_get_kind(request) == AXON_REQUEST_RESET;
+    opened->message = axi_request_take_message(request, &opened->length);
 }
 static void axb_give_message(void *message) { axi_spare_give(message); }
 
@@ -131,6 +133,13 @@ typedef struct axb_node {
     const void *data;
     const axon_array *array;
 } axb_node;
+/* What a server's request comes with. */
+typedef struct axb_request {
+    const axon_value *value;
+    char *message;
+    size_t length;
+    int32_t is_reset;
+} axb_request;
 """
 PREAMBLE_API = """
 extern "Python" int32_t axb_look_up(void *user);
@@ -140,7 +149,7 @@ void axb_watch_thread(int32_t watch);
 void axb_install(void);
 size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room, size_t at);
 axon_array *axb_take_array(const axon_value *value);
-void *axb_take_message(axon_request *request, size_t *length);
+void axb_open_request(axon_request *request, axb_request *opened);
 void axb_give_message(void *message);
 void *axb_take_frame(axon_value *root, void **data, size_t *length);
 void axb_give_frame(void *frame);

@@ -17,7 +17,7 @@ from service_clients._axon.values import Memory, read, write
 __all__ = ["PolicyServer", "ServerStats"]
 
 _LOGGER = logging.getLogger(__name__)
-_SIZE = ffi.typeof("size_t *")
+_REQUEST = ffi.typeof("axb_request *")
 
 
 class ServerStats(NamedTuple):
@@ -198,12 +198,12 @@ class PolicyServer:
 
     def _answer(self, request: Any) -> None:
         """Answers one request, whatever happens on the way."""
-        client = ffi.string(lib.axon_request_get_client(request)).decode()
         try:
             keep: list[Any] = []
             tree = self._make_reply(request, keep)
         except BaseException as problem:
             text = traceback.format_exc()
+            client = ffi.string(lib.axon_request_get_client(request)).decode()
             lib.axon_request_fail(request, text.replace("\0", "?").encode("utf-8", "replace"), ffi.NULL)
             if not isinstance(problem, Exception):
                 raise
@@ -215,18 +215,18 @@ class PolicyServer:
         finally:
             lib.axon_value_free(tree)
         if status != lib.AXON_OK:
-            _LOGGER.warning("Reply to %s: %s", client, failure(status, error))
+            _LOGGER.warning("%s", failure(status, error))
 
     def _make_reply(self, request: Any, keep: list[Any]) -> Any:
         """The reply's tree, the caller's; NULL to a reset."""
-        value = lib.axon_request_get_value(request)
-        length = ffi.new(_SIZE)
-        memory = Memory(lib.axb_take_message(request, length), length[0])
-        if lib.axon_request_get_kind(request) == lib.AXON_REQUEST_RESET:
+        opened = ffi.new(_REQUEST)
+        lib.axb_open_request(request, opened)
+        value, memory = opened.value, Memory(opened.message, opened.length)
+        if opened.is_reset:
             self._do_reset({} if value == ffi.NULL else read(value, memory))
             return ffi.NULL
         reply = self._act(read(value, memory))
-        if not isinstance(reply, Mapping):
+        if type(reply) is not dict and not isinstance(reply, Mapping):
             raise AxonTypeError(f"the policy returned {type(reply).__name__}, not a dict")
         return write(reply, "action", keep)
 
