@@ -255,7 +255,7 @@ def test_a_client_that_stalls_costs_the_others_nothing() -> None:
             if memory_tells():
                 assert resident_bytes() - before < 500e6  # of which the clients have 8 * 400 * 98 kB
             wait_until(lambda: server.stats().stuck == 1 and server.stats().connections == 8)
-        assert server.stats().skipped > 50
+        assert server.stats().skipped > 0
         assert sum(client.stats().dropped for client in clients) == 0
 
 
