@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support import CHECKOUT
 
-from benchmarks import control, control_path, harness, http, policy, resize, server, streams
+from benchmarks import control, control_path, harness, http, policy, resize, server, simulator, streams
 from benchmarks.http_contender import detect_payload
 
 
@@ -353,3 +353,23 @@ def test_a_frame_that_is_not_the_one_sent_fails_the_streams_run() -> None:
     streams.check_answers(text, jpeg)
     with pytest.raises(harness.BenchError, match="not those that were sent"):
         streams.check_answers(text, jpeg + b"x")
+
+
+def test_simulator_quick_run_times_both_clients_at_both_servers(tmp_path: Path) -> None:
+    done = run("simulator", "--quick", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    entries = json.loads((tmp_path / "simulator.json").read_text())
+    assert {(entry["name"], entry["case"]) for entry in entries} == {
+        (client, f"step at {server} server") for client in ("axon", "pyzmq") for server in ("axon", "pyzmq")
+    }
+    assert all(entry["value"] > 0 for entry in entries)
+    assert "axon's client and server, beside pyzmq's" in done.stdout
+    assert (tmp_path / "streams.json").exists()
+
+
+def test_clients_that_see_different_things_fail_the_simulator_run() -> None:
+    with simulator.playing() as workers:
+        simulator.check_answers(workers)
+        workers["axon", "axon"].numbers("round 0 1")
+        with pytest.raises(harness.BenchError, match=r"what was seen differs(.|\n)*axon at axon: \d+"):
+            simulator.check_answers(workers)
