@@ -269,7 +269,10 @@ class _Hosted:
         status = lib.axon_simulator_request_reply(request, tree, told)
         lib.axon_value_free(tree)
         if status != lib.AXON_OK:
-            _LOGGER.warning("%s: %s: %s", self.name, method, failure(status, told))
+            level = (
+                logging.INFO if method == "disconnect" else logging.WARNING
+            )  # some do not wait for that answer
+            _LOGGER.log(level, "%s: %s: %s", self.name, method, failure(status, told))
 
 
 def _fail(request: Any, error: SimulatorError) -> None:

@@ -7,6 +7,8 @@ from typing import Any, Iterator
 import gymnasium
 import numpy as np
 import pytest
+from peers.harness import TESTS
+from support import RunScript
 
 from service_clients.simulator.backends.gymnasium import GymnasiumBackend
 from service_clients.simulator.client import (
@@ -122,3 +124,32 @@ def test_what_an_environment_does_not_take_is_refused(
     client.reset()
     with pytest.raises(InvalidParams, match=reason):
         client.step(action)
+
+
+def test_robosuites_tasks_are_played(run_script: RunScript) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(TESTS / "fakes")!r})
+import numpy as np
+from service_clients.simulator.backends.robosuite import RobosuiteBackend
+from service_clients.simulator.client import SimulatorClient, TaskNotFound
+from service_clients.simulator.server import SimulatorServer
+
+simulators = {{"robosuite": lambda: RobosuiteBackend(image_size=(8, 6))}}
+with SimulatorServer(simulators, port=0) as server, SimulatorClient(server.address) as client:
+    client.select_simulator("robosuite")
+    assert client.list_tasks() == ["Lift", "Stack"]
+    try:
+        client.load_task("TwoArmLift")
+    except TaskNotFound as error:
+        print(error.message)
+    print(client.load_task("Lift")["description"])
+    picture = client.reset()["agentview_image"]
+    assert picture.shape == (8, 6, 3) and (picture[0] == 255).all()
+    ended = [client.step({{"action": np.array([0, 0, 1.0, 0, 0, 0, 0])}}).terminated for _ in range(2)]
+    assert ended == [False, True]
+"""
+    assert run_script(script).stdout.splitlines() == [
+        "robosuite has no 'TwoArmLift' for one arm",
+        "Lifts a cube that lies on a table",
+    ]
