@@ -44,6 +44,8 @@ typedef struct axi_chunk {
 typedef struct axi_chunk_layout {
     axon_chunk_field fields[AXI_CHUNK_FIELDS];
     char keys[AXI_CHUNK_FIELDS][AXI_CHUNK_KEY];
+    const char *paths[AXI_CHUNK_FIELDS][AXON_MAX_DEPTH + 1]; /* into `names` */
+    char names[AXI_CHUNK_FIELDS][AXI_CHUNK_KEY];             /* keys with zeros where maps end */
     size_t field_count;
     size_t width;
     bool is_linear; /* no dimension is anything else */

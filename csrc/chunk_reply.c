@@ -159,6 +159,31 @@ static axon_status take_fields(const axon_chunk_engine *engine, axi_chunk_layout
 
 /* ---- the layout ---------------------------------------------------------------------------- */
 
+/* Ends each of the keys that a path is made up of, as look_up() does; their number, 0 when there is no such path. */
+static size_t split_path(const axon_value *map, char *path, const char **keys, size_t room)
+{
+    keys[0] = path;
+    if (axon_value_get(map, path)) return 1;
+    for (char *dot = strchr(path, '.'); dot && room > 1; dot = strchr(dot + 1, '.')) {
+        *dot = 0;
+        size_t rest = split_path(axon_value_get(map, path), dot + 1, keys + 1, room - 1);
+        if (rest > 0) return rest + 1;
+        *dot = '.';
+    }
+    return 0;
+}
+
+static void set_paths(axi_chunk_layout *layout, const axon_value *reply)
+{
+    for (size_t i = 0; i < layout->field_count; i++) {
+        const char **path = layout->paths[i];
+        memcpy(layout->names[i], layout->keys[i], sizeof layout->names[i]);
+        size_t count = split_path(reply, layout->names[i], path, AXON_MAX_DEPTH);
+        path[count > 0 ? count : 1] = NULL;
+        layout->fields[i].path = path;
+    }
+}
+
 static axon_status set_dimensions(const axon_chunk_engine *engine, axi_chunk_layout *layout,
                                   axon_error *err)
 {
@@ -184,6 +209,7 @@ static axon_status find_layout(const axon_chunk_engine *engine, const axon_value
     axi_chunk_layout *made = calloc(1, sizeof *made);
     if (!made) return axi_no_memory(err, sizeof *made);
     axon_status status = take_fields(engine, made, reply, err);
+    if (status == AXON_OK) set_paths(made, reply);
     if (status == AXON_OK) status = set_dimensions(engine, made, err);
     if (status == AXON_OK)
         *layout = made;

@@ -176,11 +176,12 @@ AXON_API size_t axon_chunk_width(const axon_chunk_engine *engine);
 
 /** One array of the reply whose rows are steps: its part of an action. */
 typedef struct axon_chunk_field {
-    const char *key;              /**< "actions", "arm.joints"; lives as long as the engine */
-    axon_dtype dtype;             /**< what the policy sent; handed out as double */
-    size_t offset;                /**< its first number in an action */
-    size_t count;                 /**< its numbers in an action */
-    int32_t ndim;                 /**< of one step */
+    const char *key;         /**< "actions", "arm.joints"; lives as long as the engine */
+    const char *const *path; /**< the keys that lead to it, NULL behind them: "arm", "joints"; likewise */
+    axon_dtype dtype;        /**< what the policy sent; handed out as double */
+    size_t offset;           /**< its first number in an action */
+    size_t count;            /**< its numbers in an action */
+    int32_t ndim;            /**< of one step */
     int64_t shape[AXON_MAX_NDIM]; /**< of one step */
 } axon_chunk_field;
 

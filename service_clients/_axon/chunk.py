@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -51,6 +52,7 @@ class ChunkField(NamedTuple):
     offset: int  # its first number in an action
     width: int  # its numbers in an action
     shape: tuple[int, ...]  # of one step
+    path: tuple[str, ...]  # the keys that lead to it: ("arm", "joints")
 
 
 class ChunkStats(NamedTuple):
@@ -440,13 +442,17 @@ class Chunks:
             if field == ffi.NULL:
                 return
             shape = tuple(ffi.unpack(field.shape, field.ndim)) if field.ndim else ()
+            path = itertools.takewhile(
+                lambda key: key != ffi.NULL, (field.path[at] for at in itertools.count())
+            )
             array = ffi.new("axon_array *", {"dtype": field.dtype, "ndim": 1, "shape": [0]})
             yield ChunkField(
-                ffi.string(field.key).decode("utf-8", "replace"),
+                _text_of(field.key),
                 str(array_of(array).dtype),
                 field.offset,
                 field.count,
                 shape,
+                tuple(map(_text_of, path)),
             )
 
     def stats(self) -> ChunkStats:
@@ -510,6 +516,10 @@ def _doubles(numbers: Any, count: int) -> Any:
     import numpy
 
     return numpy.frombuffer(ffi.buffer(numbers, count * 8), numpy.float64)
+
+
+def _text_of(key: Any) -> str:
+    return str(ffi.string(key).decode("utf-8", "replace"))
 
 
 def _nanoseconds(seconds: Any) -> int:

@@ -32,28 +32,32 @@ class ChunkEngine(Chunks, BasePolicy):
             now: see next_action().
 
         Returns:
-            The policy's chunks by their keys, one step of each: `actions` (dim,) of (horizon, dim). Floats have the
-            policy's own dtype, integers too when they are not interpolated. What else a reply holds is left out.
+            The policy's chunks where its reply has them, one step of each: `actions` (dim,) of (horizon, dim). Floats
+            have the policy's own dtype, integers too when they are not interpolated. What else a reply holds is left
+            out.
 
         Raises:
             As submit() and next_action().
         """
         self.submit(obs, now)
         action = self.next_action(now)
-        return {
-            key: action[begin:end].reshape(shape).astype(dtype)
-            for key, begin, end, shape, dtype in self._parts()
-        }
+        found: dict[str, Any] = {}
+        for path, begin, end, shape, dtype in self._parts():
+            place = found
+            for key in path[:-1]:
+                place = place.setdefault(key, {})
+            place[path[-1]] = action[begin:end].reshape(shape).astype(dtype)
+        return found
 
     def step(self, obs: Mapping[str, Any]) -> dict[str, Any]:
         """The same, by webpolicy's name."""
         return self.infer(obs)
 
-    def _parts(self) -> list[tuple[str, int, int, tuple[int, ...], Any]]:
+    def _parts(self) -> list[tuple[tuple[str, ...], int, int, tuple[int, ...], Any]]:
         found: Any = getattr(self, "_known_parts", None)
         if found is None:
             found = self._known_parts = [
-                (field.key, field.offset, field.offset + field.width, field.shape, self._dtype_of(field))
+                (field.path, field.offset, field.offset + field.width, field.shape, self._dtype_of(field))
                 for field in self.fields()
             ]
         return found  # type: ignore[no-any-return]

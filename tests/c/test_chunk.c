@@ -554,6 +554,16 @@ static void assert_field(bench *b, size_t index, const char *key, size_t offset,
     assert_int_equal(field->count, count);
 }
 
+static void assert_path(bench *b, size_t index, const char *const *keys)
+{
+    const char *const *path = axon_chunk_get_field(b->engine, index)->path;
+    for (; *keys; keys++, path++) {
+        assert_non_null(*path);
+        assert_string_equal(*path, *keys);
+    }
+    assert_null(*path);
+}
+
 static void chunks_are_the_actions_and_what_is_as_long(void **state)
 {
     (void)state;
@@ -568,6 +578,8 @@ static void chunks_are_the_actions_and_what_is_as_long(void **state)
     assert_field(b, 1, "gripper", 3, 1);
     assert_field(b, 2, "more.base", 4, 1);
     assert_null(axon_chunk_get_field(b->engine, 3));
+    assert_path(b, 0, (const char *[]){"action.arm", NULL});
+    assert_path(b, 2, (const char *[]){"more", "base", NULL});
     assert_number(b->action[3], -7);
     assert_number(b->action[4], 1);
     assert_number(next(b), 13);

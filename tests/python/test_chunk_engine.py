@@ -316,6 +316,33 @@ def test_policies_that_step_are_asked_too() -> None:
         assert engine.width == 4
 
 
+def test_an_action_has_the_structure_of_the_reply_as_with_the_broker() -> None:
+    steps = np.arange(12.0).reshape(4, 3)
+
+    class Nested:
+        def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
+            return {
+                "actions": {"arm": {"left": steps, "right": -steps}, "grip.force": steps[:, 0]},
+                "action.base": steps[:, :2],
+            }
+
+    broker = ActionChunkBroker(Nested(), 4)
+    with ChunkEngine(Nested(), "blocking") as engine:
+        for _ in range(9):
+            wanted = broker.infer({})
+            found = engine.infer({})
+            assert repr(sorted(_flat(found))) == repr(sorted(_flat(wanted)))
+        assert ("actions", "grip.force") in [field.path for field in engine.fields()]
+
+
+def _flat(action: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    for key, value in action.items():
+        if isinstance(value, dict):
+            yield from ((key, *rest) for rest in _flat(value))
+        else:
+            yield key, value.tolist()
+
+
 def test_an_engine_is_a_policy_for_an_agent() -> None:
     planner = Planner()
     with ChunkEngine(planner, "blocking") as engine:
