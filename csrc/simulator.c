@@ -244,11 +244,12 @@ static void expect_silence(axon_simulator *simulator)
         axi_simulator_drop(simulator, "the server sent a message that nobody asked for");
 }
 
-/* Tells a new session what was chosen in the last one. */
+/* Tells a new session what was chosen in the last one. An answer that did not come in time is owed, not asked for
+ * again. */
 static axon_status repeat(axon_simulator *simulator, axi_choice *choice, const char *method,
                           axi_time deadline, axon_error *err)
 {
-    if (!choice->data) return AXON_OK;
+    if (!choice->data || !choice->is_due) return AXON_OK;
     axi_zmq_frame body;
     axi_time sent;
     axon_value *reply = NULL;
@@ -258,21 +259,16 @@ static axon_status repeat(axon_simulator *simulator, axi_choice *choice, const c
     if (status == AXON_OK) status = exchange(simulator, method, &body, deadline, &sent, err);
     if (status == AXON_OK) status = read_reply(simulator, method, &body, &reply, err);
     axon_value_free(reply);
+    choice->is_due = status != AXON_OK && !simulator->owes;
     if (status == AXON_OK) return AXON_OK;
     if (status == AXON_ESERVER) forget(choice);
     return axi_fail(err, status, "%s (repeating it in a new session)", err->message);
 }
 
-static axon_status reconnect(axon_simulator *simulator, const question *asked, axi_time deadline,
-                             axon_error *err)
+static axon_status repeat_choices(axon_simulator *simulator, const question *asked, axi_time deadline,
+                                  axon_error *err)
 {
-    uint32_t limit_ms = simulator->options.connect_timeout_ms;
-    axi_time limit = axi_deadline(limit_ms);
-    bool is_ours = limit < deadline;
-    axon_status status = axi_simulator_connect(simulator, is_ours ? limit : deadline, err);
-    if (status != AXON_OK)
-        return name_limit(status, is_ours ? limit_ms : simulator->timeout_ms,
-                          is_ours ? "connect_timeout_ms" : "call_timeout_ms", err);
+    axon_status status = AXON_OK;
     if (asked->needs_selected)
         status = repeat(simulator, &simulator->selected, "select_simulator", deadline, err);
     if (status == AXON_OK && asked->needs_loaded)
@@ -282,6 +278,19 @@ static axon_status reconnect(axon_simulator *simulator, const question *asked, a
     return status;
 }
 
+static axon_status reconnect(axon_simulator *simulator, axi_time deadline, axon_error *err)
+{
+    uint32_t limit_ms = simulator->options.connect_timeout_ms;
+    axi_time limit = axi_deadline(limit_ms);
+    bool is_ours = limit < deadline;
+    axon_status status = axi_simulator_connect(simulator, is_ours ? limit : deadline, err);
+    if (status != AXON_OK)
+        return name_limit(status, is_ours ? limit_ms : simulator->timeout_ms,
+                          is_ours ? "connect_timeout_ms" : "call_timeout_ms", err);
+    simulator->selected.is_due = simulator->loaded.is_due = true;
+    return AXON_OK;
+}
+
 static axon_status make_ready(axon_simulator *simulator, const question *asked, axi_time deadline,
                               axon_error *err)
 {
@@ -289,7 +298,8 @@ static axon_status make_ready(axon_simulator *simulator, const question *asked, 
     if (simulator->dealer && simulator->owes) status = settle(simulator, deadline, err);
     if (status != AXON_OK) return status;
     if (simulator->dealer) expect_silence(simulator);
-    return simulator->dealer ? AXON_OK : reconnect(simulator, asked, deadline, err);
+    if (!simulator->dealer) status = reconnect(simulator, deadline, err);
+    return status == AXON_OK ? repeat_choices(simulator, asked, deadline, err) : status;
 }
 
 /* ---- calls --------------------------------------------------------------------------------- */

@@ -21,6 +21,7 @@ enum {
 typedef struct axi_choice {
     uint8_t *data; /* NULL: none */
     size_t length;
+    bool is_due; /* this session has not been told yet */
 } axi_choice;
 
 struct axon_simulator {

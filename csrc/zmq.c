@@ -239,12 +239,13 @@ axi_dealer_state axi_dealer_look(axi_dealer *dealer)
     return dealer->state;
 }
 
+/* A peer of ZMTP 2 may send before libzmq says that it is there: nobody takes that yet, so it is not waited for. */
 bool axi_dealer_wait(axi_dealer *dealer, int wake_fd, int wait_ms)
 {
-    zmq_pollitem_t items[] = {{.socket = dealer->socket, .events = ZMQ_POLLIN},
-                              {.socket = dealer->events, .events = ZMQ_POLLIN},
-                              {.fd = wake_fd, .events = ZMQ_POLLIN}};
-    return zmq_poll(items, 3, wait_ms) > 0;
+    zmq_pollitem_t items[] = {{.socket = dealer->events, .events = ZMQ_POLLIN},
+                              {.fd = wake_fd, .events = ZMQ_POLLIN},
+                              {.socket = dealer->socket, .events = ZMQ_POLLIN}};
+    return zmq_poll(items, dealer->state == AXI_DEALER_READY ? 3 : 2, wait_ms) > 0;
 }
 
 bool axi_dealer_send(axi_dealer *dealer, axi_zmq_frame *body)

@@ -285,6 +285,23 @@ def test_a_restarted_server_is_told_again_what_was_chosen() -> None:
         assert simulator.get_info()["current_task"] == "down"
 
 
+def test_what_was_chosen_is_told_again_also_when_the_first_call_does_not_need_it() -> None:
+    with contextlib.ExitStack() as servers:
+        server = servers.enter_context(serve("today"))
+        port = int(server.url.rsplit(":", 1)[1])
+        simulator = servers.enter_context(SimulatorClient(server.url))
+        simulator.select_simulator("counter")
+        simulator.load_task("down")
+        server.kill()
+        servers.enter_context(serve("today", port))
+        assert "counter" in simulator.list_simulators(
+            timeout=20
+        )  # goes to a new session, with nothing chosen
+        assert "down" in simulator.list_tasks()
+        assert simulator.reset()["at"] == 0
+        assert simulator.get_info()["current_task"] == "down"
+
+
 # ---- no server ---------------------------------------------------------------------------------------
 
 
@@ -400,3 +417,26 @@ except KeyboardInterrupt:
 simulator.close()
 """
     assert run_script(script).stdout.strip() == "interrupted"
+
+
+def test_a_peer_that_sends_before_it_has_greeted_does_not_hold_the_client_up() -> None:
+    """ZMTP 2, which libzmq takes part in without saying so: its messages are there before the session is."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def greet() -> None:
+            peer = listener.accept()[0]
+            peer.sendall(b"\xff" + bytes(8) + b"\x7f\x01" + bytes(60))
+            peer.recv(1 << 10)
+            done.wait(20)
+            peer.close()
+
+        done = threading.Event()
+        peer = threading.Thread(target=greet, daemon=True)
+        peer.start()
+        try:
+            with pytest.raises(TimeoutError, match="did not answer ZeroMQ's greeting after 300 ms"):
+                SimulatorClient(f"127.0.0.1:{port}", connect_timeout=0.3)
+        finally:
+            done.set()
+        peer.join(20)
