@@ -26,6 +26,7 @@ from service_clients._axon.server import PolicyServer
 __all__ = ["Replay", "main"]
 
 _OP = "__webpolicy_op__"
+_RESET_DONE = {"status": "reset successful"}  # to the clients of RoboArena and vllm-omni
 _MOST_CLIENTS = 4096  # whose place is remembered
 
 
@@ -73,19 +74,18 @@ class Replay:
                 self.metadata = {key: value for key, value in metadata.items() if key != "__axon__"}
             elif entry.kind == "request":
                 asked, request = entry.seconds, entry.read()
-                is_reset = isinstance(request, dict) and "reset" in (
-                    request.get(_OP),
-                    request.get("endpoint"),
-                )
+                is_reset = _is_reset(request)
             elif entry.kind == "reply" and not is_reset:
                 self._answers.append(Answer(_actions(entry.read()), entry.seconds - asked))
 
-    def infer(self, _observation: dict[str, Any]) -> dict[str, Any]:
-        """The next recorded reply.
+    def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
+        """The next recorded reply; a reset that looks like an observation is acknowledged.
 
         Raises:
             RuntimeError: the recorded error of the server, or the recording has come to its end.
         """
+        if _is_reset(observation):
+            return dict(_RESET_DONE)
         place = self._places.pop(self.client, 0)
         is_over = place == len(self._answers)
         self._places[self.client] = place if is_over and not self._loop else place % len(self._answers) + 1
@@ -114,6 +114,10 @@ class _ReplayServer(PolicyServer):
     def _make_reply(self, request: Any, keep: list[Any]) -> Any:
         self._replay.client = ffi.string(lib.axon_request_get_client(request)).decode()
         return super()._make_reply(request, keep)
+
+
+def _is_reset(request: Any) -> bool:
+    return isinstance(request, dict) and "reset" in (request.get(_OP), request.get("endpoint"))
 
 
 def _actions(reply: Any) -> Any:

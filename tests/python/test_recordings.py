@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -164,22 +165,29 @@ def test_a_recording_is_replayed_as_a_server(recorded: Path) -> None:
         assert process.wait(20) == 0
 
 
-def test_every_client_hears_a_recording_from_its_beginning(recorded: Path) -> None:
-    command = [sys.executable, "-m", "service_clients.openpi.replay", str(recorded), "--port", "0"]
+@contextmanager
+def replayed(path: Path) -> Iterator[str]:
+    """The URL of a server that replays."""
+    command = [sys.executable, "-m", "service_clients.openpi.replay", str(path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
-        with WebsocketClientPolicy(url) as one, WebsocketClientPolicy(url) as other:
-            assert [one.infer({"any": 1})["n"], one.infer({"any": 1})["n"]] == [1, 2]
-            assert [other.infer({"any": 1})["n"], one.infer({"any": 1})["n"]] == [1, 3]
-            with pytest.raises(RuntimeError, match="no such joint"):
+        try:
+            yield process.stdout.readline().split()[-1]
+        finally:
+            os.kill(process.pid, signal.SIGINT)
+            assert process.wait(20) == 0
+
+
+def test_every_client_hears_a_recording_from_its_beginning(recorded: Path) -> None:
+    with replayed(recorded) as url, WebsocketClientPolicy(url) as one, WebsocketClientPolicy(url) as other:
+        assert [one.infer({"any": 1})["n"], one.infer({"any": 1})["n"]] == [1, 2]
+        assert [other.infer({"any": 1})["n"], one.infer({"any": 1})["n"]] == [1, 3]
+        with pytest.raises(RuntimeError, match="no such joint"):
+            one.infer({"any": 1})
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="ends here"):
                 one.infer({"any": 1})
-            for _ in range(2):
-                with pytest.raises(RuntimeError, match="ends here"):
-                    one.infer({"any": 1})
-            assert other.infer({"any": 1})["n"] == 2
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(20) == 0
+        assert other.infer({"any": 1})["n"] == 2
 
 
 def test_resets_are_not_taken_for_replies(tmp_path: Path, server: PolicyServer) -> None:
@@ -192,6 +200,18 @@ def test_resets_are_not_taken_for_replies(tmp_path: Path, server: PolicyServer) 
     assert replay.infer({})["n"] == 1
     with pytest.raises(RuntimeError, match="it has 1 replies"):
         replay.infer({})
+
+
+@pytest.mark.parametrize("dialect", ["roboarena", "vllm-omni"])
+def test_resets_of_other_dialects_are_acknowledged(
+    dialect: str, tmp_path: Path, server: PolicyServer
+) -> None:
+    path = tmp_path / "session.axon"
+    with WebsocketClientPolicy(server.url, dialect=dialect, record=str(path)) as client:
+        client.infer({"a": 1})
+    with replayed(path) as url, WebsocketClientPolicy(url, dialect=dialect) as client:
+        client.reset({"session_id": "one"})
+        assert client.infer({"a": 1})["n"] == 1
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
