@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,10 +17,10 @@ _ACTION_KEYS = ("actions", "action")
 class ActionChunkBroker(BasePolicy):
     """A policy that asks another one for a chunk of actions and hands them out one by one.
 
-    The steps of a chunk are the first dimension of its `actions` (or `action`). Of the other arrays in the reply,
-    those whose first dimension is as long are chunks too; what is not (a state, an image, a timing) is given
-    with every step, whole. The inner policy is asked again when `action_horizon` steps have been handed out, and the
-    robot waits for it: ChunkEngine does not.
+    The steps of a chunk are the first dimension of its `actions` (or `action`); where these hold several arrays, of
+    each that is no shorter than `action_horizon`. Of the other arrays in the reply, those whose first dimension is as
+    long are chunks too; what is not (a state, an image, a timing) is given with every step, whole. The inner policy is
+    asked again when `action_horizon` steps have been handed out, and the robot waits for it: ChunkEngine does not.
     """
 
     def __init__(self, policy: Any, action_horizon: int, keys: Sequence[str] | None = None) -> None:
@@ -62,7 +63,9 @@ class ActionChunkBroker(BasePolicy):
             self._last_results = results
             self._cur_step = 0
         chunks = self._chunks_of(self._last_results)
-        step = _slice(chunks, self._steps, self._cur_step)
+        step = _slice(chunks, (self._steps, self._steps), self._cur_step)
+        for key in _named(chunks):  # one arm's chunk may be longer than the other's
+            step[key] = _slice(chunks[key], (self._action_horizon, math.inf), self._cur_step)
         if self._keys is not None:
             step = {**self._last_results, **step}
         self._cur_step += 1
@@ -98,12 +101,19 @@ def _arrays(value: Any) -> Iterator[np.ndarray[Any, Any]]:
             yield from _arrays(child)
 
 
+def _named(results: Any) -> list[str]:
+    """The keys of what is actions by its name."""
+    return [key for key in _ACTION_KEYS if isinstance(results, Mapping) and key in results]
+
+
 def _count_steps(results: Any, horizon: int) -> int:
     """How many steps the chunks of a reply have, which is at least `horizon`."""
-    named = [results[key] for key in _ACTION_KEYS if isinstance(results, Mapping) and key in results]
+    named = [results[key] for key in _named(results)]
     lengths = {len(array) for array in _arrays(named)} or {len(array) for array in _arrays(results)}
     if len(lengths) > 1 and horizon in lengths:
         return horizon
+    if named and max(lengths, default=0) >= horizon:
+        return min(length for length in lengths if length >= horizon)
     if not lengths:
         raise ValueError(
             f"the policy's reply holds no chunk of actions to take {horizon} steps (action_horizon) of"
@@ -118,14 +128,14 @@ def _count_steps(results: Any, horizon: int) -> int:
     return lengths.pop()
 
 
-def _slice(value: Any, steps: int, at: int) -> Any:
+def _slice(value: Any, lengths: tuple[float, float], at: int) -> Any:
     if isinstance(value, np.ndarray):
-        return value[at, ...].copy() if value.ndim and len(value) == steps else value
+        return value[at, ...].copy() if value.ndim and lengths[0] <= len(value) <= lengths[1] else value
     if isinstance(value, Mapping):
-        return {key: _slice(child, steps, at) for key, child in value.items()}
+        return {key: _slice(child, lengths, at) for key, child in value.items()}
     if isinstance(value, list):
-        return [_slice(child, steps, at) for child in value]
+        return [_slice(child, lengths, at) for child in value]
     if isinstance(value, tuple):
-        children = [_slice(child, steps, at) for child in value]
+        children = [_slice(child, lengths, at) for child in value]
         return type(value)(*children) if hasattr(value, "_fields") else tuple(children)
     return value

@@ -251,6 +251,19 @@ def test_a_broker_hands_out_one_step_at_a_time() -> None:
     assert policy.calls == 3
 
 
+@pytest.mark.parametrize("horizon", [4, 6])
+def test_arms_whose_chunks_differ_in_length_are_each_handed_out_step_by_step(horizon: int) -> None:
+    arms = {"left": np.arange(12.0).reshape(6, 2), "right": np.arange(8), "bounds": np.zeros(3)}
+    if horizon == 4:
+        arms["left"] = arms["left"][:5]
+    broker = ActionChunkBroker(Infers(actions=arms), horizon)
+    for call in range(horizon + 1):
+        step = broker.infer({})["actions"]
+        assert step["left"].tolist() == arms["left"][call % horizon].tolist()
+        assert step["right"] == call % horizon
+        assert step["bounds"] is arms["bounds"]
+
+
 def test_a_broker_s_steps_are_writable_though_the_reply_is_not() -> None:
     actions = np.zeros((2, 3))
     actions.flags.writeable = False
