@@ -7,10 +7,11 @@ in each, all of them processes of their own:
     axon     service_clients.simulator: client.py and server.py
     pyzmq    what the protocol's document shows, with pyzmq, msgpack and numpy
 
-The four pairs take turns in random order, round after round. Servers and clients are started five times: a
-process of pyzmq's is fast or slow, with page faults in each step, for as long as it lives. Each start is judged by itself, by the quieter half of its
-rounds; what is printed is the median start, with the slowest and the fastest. Before and after, untimed, all make a checksum of what they see: it must be the same one. A wrong answer fails the run; a
-target that is missed is printed and does not.
+The four pairs take turns in random order, round after round. Servers and clients are started five times: a process of
+pyzmq's is fast or slow, with page faults in each step, for as long as it lives. Each start is judged by itself, by the
+quieter half of its rounds; what is printed is the median start, with the slowest and the fastest. Before and after,
+untimed, all make a checksum of what they see: it must be the same one. A wrong answer fails the run; a target that is
+missed is printed and does not.
 
 Then come the streams of a robot backend: see streams.py.
 
