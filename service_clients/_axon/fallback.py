@@ -87,26 +87,31 @@ def explicit(number: float, name: str) -> float:
 
 numbers = flat_numbers
 
+# not "pip install axon": in the package index that name is somebody else's
+_NEEDS_CORE = (
+    "need axon's native core, which cannot be loaded here: pip install the wheel of axon, or its sources"
+)
+
 
 class Policy:
     """Policies need the native core."""
 
     def __init__(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        raise AxonError("policies need axon's native core, which cannot be loaded here: pip install axon")
+        raise AxonError("policies " + _NEEDS_CORE)
 
 
 class Simulator:
     """Simulators need the native core, too."""
 
     def __init__(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        raise AxonError("simulators need axon's native core, which cannot be loaded here: pip install axon")
+        raise AxonError("simulators " + _NEEDS_CORE)
 
 
 class Stream:
     """Streams need the native core."""
 
     def __init__(self, *_arguments: Any, **_options: Any) -> NoReturn:
-        raise AxonError("streams need axon's native core, which cannot be loaded here: pip install axon")
+        raise AxonError("streams " + _NEEDS_CORE)
 
 
 class Subscription(Stream):

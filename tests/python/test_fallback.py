@@ -56,3 +56,21 @@ def host(serve: Serve) -> str:
 )
 def test_what_a_client_without_the_core_says(call: str, said: str, run_script: RunScript, host: str) -> None:
     assert run_script(WITHOUT_CORE, host, call).stdout.startswith(said)
+
+
+WITHOUT_SESSIONS = """
+import sys
+sys.modules["service_clients._axon._native"] = None
+from service_clients.openpi.client import WebsocketClientPolicy
+from service_clients.webpolicy.client import Client
+for client in (WebsocketClientPolicy, Client):
+    try:
+        client("127.0.0.1", 8000)
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def test_a_policy_without_the_core_says_what_is_missing(run_script: RunScript) -> None:
+    said = "policies need axon's native core, which cannot be loaded here: pip install the wheel of axon, or its sources"
+    assert run_script(WITHOUT_SESSIONS).splitlines() == [said, said]
