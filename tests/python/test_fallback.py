@@ -73,4 +73,4 @@ for client in (WebsocketClientPolicy, Client):
 
 def test_a_policy_without_the_core_says_what_is_missing(run_script: RunScript) -> None:
     said = "policies need axon's native core, which cannot be loaded here: pip install the wheel of axon, or its sources"
-    assert run_script(WITHOUT_SESSIONS).splitlines() == [said, said]
+    assert run_script(WITHOUT_SESSIONS).stdout.splitlines() == [said, said]
