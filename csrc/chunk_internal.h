@@ -30,14 +30,13 @@ typedef int64_t axi_tick;
 typedef struct axi_chunk {
     struct axi_chunk *next; /* in `retired` */
     uint64_t number;
-    uint32_t generation; /* of episodes */
-    _Atomic axi_tick
-        start;          /* when step 0 is due: that of its observation, until the controller knows better */
-    axi_tick end;       /* of the steps that are used; the controller\'s own */
-    uint32_t steps;     /* that are used */
-    uint32_t rows;      /* that there are */
-    axon_error failure; /* its code is not 0: this is no chunk but the news that there is none */
-    double numbers[];   /* rows x width */
+    uint32_t generation;    /* of episodes */
+    _Atomic axi_tick start; /* when step 0 is due: its observation's, until the controller knows better */
+    axi_tick end;           /* of the steps that are used; the controller's own */
+    uint32_t steps;         /* that are used */
+    uint32_t rows;          /* that there are */
+    axon_error failure;     /* its code is not 0: this is no chunk but the news that there is none */
+    double numbers[];       /* rows x width */
 } axi_chunk;
 
 /* How an action is made up. Found in the first chunk; the fast side's memory of actions lies beside it. */
@@ -78,7 +77,7 @@ typedef struct axi_job {
 struct axon_chunk_engine {
     /* what it was opened with, never changed */
     axon_chunk_options
-        options;         /* every default that is no 0 filled in; the pointers in it are not to be used */
+        options;         /* defaults that are no 0 filled in; the pointers in it are not to be used */
     axon_policy *policy; /* or NULL */
     axon_policy_function function;
     void *user;

@@ -76,8 +76,8 @@ typedef struct axon_pacer_stats {
     uint64_t ticks;     /**< waits that returned AXON_OK */
     uint64_t overruns;  /**< of these, begun when the tick was past */
     uint64_t missed;    /**< ticks that overruns left out */
-    axon_percentiles
-        wake_error; /**< ms from when a tick was due to when the wait for it returned; without overruns */
+    /** ms from when a tick was due to when the wait for it returned; without overruns */
+    axon_percentiles wake_error;
     axon_percentiles jitter; /**< ms by which the time from one tick to the next was off the period */
 } axon_pacer_stats;
 

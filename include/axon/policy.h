@@ -86,27 +86,25 @@ typedef struct axon_policy_options {
     uint64_t max_request_bytes;  /**< a longer observation is AXON_ETOOBIG, unsent; default 1 GiB */
     int32_t connect_once;        /**< 1: a refused connection fails at once; default 0 */
     int32_t tls_insecure;        /**< 1: accept any certificate; default 0 */
-    const char *const
-        *more_urls;       /**< other servers of the same policy, ending with NULL, tried in order when
-                                       `url` cannot be reached, and after the last one `url` again; copied;
-                                       default none */
+    /** Other servers of the same policy, ending with NULL, tried in order when `url` cannot be reached, and after
+     *  the last one `url` again; copied; default none */
+    const char *const *more_urls;
     axon_dialect dialect; /**< default AXON_DIALECT_AUTO */
-    uint32_t grace_ms;    /**< how long after its deadline a late reply is waited for, by the calls that
-                                      follow, before the connection is replaced; default 10 000 */
+    /** How long after its deadline a late reply is waited for, by the calls that follow, before the connection is
+     *  replaced; default 10 000 */
+    uint32_t grace_ms;
     int32_t no_reconnect; /**< 1: a lost connection stays lost, and calls are AXON_ECONNECT; default 0 */
     int32_t resend;       /**< 1: an observation whose connection broke before any byte of its reply came
                                       is sent once more over a new one; the server may then act on it twice;
                                       default 0: AXON_ECONNECT */
-    int32_t
-        metadata_may_change; /**< 1: after a reconnect any metadata is taken; default 0: other metadata than
-                                      before is AXON_EPROTOCOL, naming the key, for as long as it differs */
-    axon_compress
-        compress; /**< how uint8 arrays (height, width, 3) in observations are sent to a server whose
-                                 metadata declares that it decodes this, see docs/wire.md; to any other they go
-                                 as they are; default AXON_COMPRESS_NONE */
-    const char
-        *record_file; /**< every message is written to this file, as docs/recordings.md says; one that
-                                  exists is replaced; default none */
+    /** 1: after a reconnect any metadata is taken; default 0: other metadata than before is AXON_EPROTOCOL, naming
+     *  the key, for as long as it differs */
+    int32_t metadata_may_change;
+    /** How uint8 arrays (height, width, 3) in observations are sent to a server whose metadata declares that it
+     *  decodes this, see docs/wire.md; to any other they go as they are; default AXON_COMPRESS_NONE */
+    axon_compress compress;
+    /** Every message is written to this file, as docs/recordings.md says; one that exists is replaced; default none */
+    const char *record_file;
 } axon_policy_options;
 
 /** Connects and waits for the server's metadata.
@@ -157,13 +155,13 @@ AXON_API const char *axon_policy_server_error(const axon_policy *policy);
 typedef struct axon_timing {
     double total_ms;  /**< the whole call */
     double encode_ms; /**< the observation to bytes */
-    double
-        connect_ms; /**< reconnecting, and waiting for replies owed to earlier calls; 0 most of the time */
-    double send_ms; /**< until the system had the last byte */
-    double wait_ms; /**< until the reply was here whole: network and server */
+    /** reconnecting, and waiting for replies owed to earlier calls; 0 most of the time */
+    double connect_ms;
+    double send_ms;   /**< until the system had the last byte */
+    double wait_ms;   /**< until the reply was here whole: network and server */
     double decode_ms; /**< the reply to a tree */
-    double
-        server_ms; /**< of wait_ms, the server's own `server_timing.infer_ms`; negative when it did not say */
+    /** of wait_ms, the server's own `server_timing.infer_ms`; negative when it did not say */
+    double server_ms;
     uint64_t sent_bytes;
     uint64_t received_bytes;
 } axon_timing;

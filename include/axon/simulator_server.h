@@ -97,8 +97,8 @@ typedef struct axon_simulator_server_stats {
     uint64_t reaped;   /**< sessions that were idle for too long */
     uint64_t requests; /**< handed out */
     uint64_t failed;   /**< answered with an error, those that were none included */
-    uint64_t
-        discarded; /**< messages beyond max_memory_bytes, or that a client sent without waiting for answers */
+    /** messages beyond max_memory_bytes, or that a client sent without waiting for answers */
+    uint64_t discarded;
     uint64_t abandoned; /**< whose client was gone before the answer */
 } axon_simulator_server_stats;
 

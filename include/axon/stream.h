@@ -127,9 +127,8 @@ typedef struct axon_message {
     int64_t received_ns;   /**< when it had come, by this machine's clock; ns since 1970 */
     int64_t latency_ns; /**< from one to the other; AXON_NO_TIME when the two clocks do not allow to tell */
     uint64_t dropped;   /**< of this channel, since the message of it that was taken before */
-    const axon_value
-        *fields; /**< the whole message: a map in which `image_data` is bytes; NULL for a gap, and for
-                                   text that is no JSON */
+    /** the whole message: a map in which `image_data` is bytes; NULL for a gap, and for text that is no JSON */
+    const axon_value *fields;
 
     /* robot_status */
     const char *status;      /**< of action_plan_status, too */
