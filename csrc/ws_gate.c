@@ -56,6 +56,8 @@ static const char *meaning_of(int status)
         return "OK";
     case 401:
         return "Unauthorized";
+    case 404:
+        return "Not Found";
     case 426:
         return "Upgrade Required";
     case 431:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import os
 import signal
 import sys
 import time
@@ -188,6 +189,10 @@ def _check(given: argparse.Namespace) -> None:
         _refuse(f"--confidence is {given.confidence}, not between 0 and 1")
     if given.plot and importlib.util.find_spec("matplotlib") is None:
         _refuse("--plot needs matplotlib: pip install matplotlib")
+    for name in ("json", "plot"):  # rather now than when all episodes are done
+        path = getattr(given, name)
+        if path and not os.access(os.path.dirname(path) or ".", os.W_OK):
+            _refuse(f"--{name} {path}: its folder does not exist, or cannot be written to")
 
 
 def _refuse(why: str) -> NoReturn:

@@ -107,6 +107,7 @@ def _draw_rate(axes: Any, figures: dict[str, Any], episodes: Sequence[Episode]) 
         counts, lows, highs, step="mid", color=_GOOD, alpha=0.2, label=f"{confidence:.0%} (Wilson)"
     )
     axes.step(counts, rates, where="mid", color=_GOOD, label="success rate")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(ylim=(-0.03, 1.03), xlabel="episodes", title="success rate so far")
     axes.legend(loc="lower right", fontsize=8)
 
@@ -117,6 +118,7 @@ def _draw_lengths(axes: Any, episodes: Sequence[Episode]) -> None:
         if chosen:
             numbers = [episode.number + 1 for episode in chosen]
             axes.bar(numbers, [episode.steps for episode in chosen], color=color, label=label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="episode", ylabel="steps", title="length of each episode")
     axes.legend(loc="upper right", fontsize=8)
     axes.margins(y=0.18)

@@ -168,8 +168,8 @@ class RobotBackendServer:
         Raises:
             AxonValueError: a message that does not travel, naming the field.
         """
-        pose = {**_axes(position, "position"), "orientation": orientation}
-        message = {"type": "robot_status", "robot_id": robot_id, "status": status, "current_pose": pose}
+        pose = {**_axes(position, "position"), **_texts(orientation=orientation)}
+        message = {"type": "robot_status", **_texts(robot_id=robot_id, status=status), "current_pose": pose}
         self.publish("robot_control", {**message, **_stamp(timestamp), **fields})
 
     def publish_plan_status(
@@ -189,7 +189,7 @@ class RobotBackendServer:
             status: in the backend's words: "accepted", "completed".
             message: what there is to say about it.
         """
-        plan = {"command_id": command_id, "action_id": action_id, "status": status, "message": message}
+        plan = _texts(command_id=command_id, action_id=action_id, status=status, message=message)
         self.publish("robot_control", {"type": "action_plan_status", **plan, **_stamp(timestamp), **fields})
 
     def publish_camera(
@@ -214,7 +214,8 @@ class RobotBackendServer:
             quality: of the JPEG that pixels become, 1 to 100; default 90.
         """
         picture = picture_file(image, color, quality)
-        message = {"type": "camera_feed", "robot_id": robot_id, "camera_id": camera_id, "image_data": picture}
+        names = _texts(robot_id=robot_id, camera_id=camera_id)
+        message = {"type": "camera_feed", **names, "image_data": picture}
         self.publish("sensor_data", {**message, **_stamp(timestamp), **fields})
 
     def publish_imu(
@@ -238,7 +239,7 @@ class RobotBackendServer:
             "accelerometer": _axes(accelerometer, "accelerometer"),
             "gyroscope": _axes(gyroscope, "gyroscope"),
         }
-        message = {"type": "imu_data", "robot_id": robot_id, "imu_id": imu_id, **sensed}
+        message = {"type": "imu_data", **_texts(robot_id=robot_id, imu_id=imu_id), **sensed}
         self.publish("sensor_data", {**message, **_stamp(timestamp), **fields})
 
     def publish(self, endpoint: str, message: Mapping[str, Any]) -> None:
@@ -306,6 +307,14 @@ def _axes(values: Vector, name: str) -> dict[str, float]:
     return dict(zip("xyz", flat_numbers(values, 3, name)))
 
 
+def _texts(**given: str) -> dict[str, str]:
+    """Fields of the protocol's that are text: a client would take another thing for a fault."""
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise AxonTypeError(f"{name} is {value!r:.80}, not a str")
+    return given
+
+
 def _stamp(timestamp: datetime | float | str | None) -> dict[str, str]:
     """The `timestamp` field; {} leaves it to C, which takes the time of sending."""
     if timestamp is None:
@@ -315,7 +324,10 @@ def _stamp(timestamp: datetime | float | str | None) -> dict[str, str]:
     if isinstance(timestamp, datetime):
         return {"timestamp": timestamp.astimezone(timezone.utc).isoformat()}
     if isinstance(timestamp, (int, float)) and not isinstance(timestamp, bool) and math.isfinite(timestamp):
-        return {"timestamp": datetime.fromtimestamp(timestamp, timezone.utc).isoformat()}
+        try:
+            return {"timestamp": datetime.fromtimestamp(timestamp, timezone.utc).isoformat()}
+        except (OverflowError, OSError, ValueError):
+            raise AxonValueError(f"timestamp is {timestamp!r:.80}, not within the years 1 to 9999") from None
     raise AxonTypeError(f"timestamp is {timestamp!r:.80}, not a datetime, a number of seconds or a str")
 
 

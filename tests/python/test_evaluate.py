@@ -245,6 +245,8 @@ def test_it_goes_on_when_it_is_told_to(
         (["--local", "tabletop", "--episodes", "0"], "--episodes is 0, not 1 or more"),
         (["--local", "tabletop", "--infer-timeout", "-1"], "--infer-timeout is -1.0"),
         (["--local", "tabletop", "--confidence", "1"], "--confidence is 1.0"),
+        (["--local", "tabletop", "--json", "no/such/out.json"], "--json no/such/out.json: its folder"),
+        (["--local", "tabletop", "--plot", "no/such/out.png"], "--plot no/such/out.png: its folder"),
         (["--local", "tabletop", "--success", "perhaps"], "--success 'perhaps'"),
         (["--local", "tabletop", "--observation", "x"], "--observation 'x'"),
         (["--local", "tabletop", "--action", "x"], "--action 'x'"),

@@ -151,6 +151,11 @@ def test_what_does_not_travel_is_refused(backend: RobotBackendServer) -> None:
         (lambda: backend.publish_imu("r", "i", (0, 0, 0), {"x": 1}), "gyroscope: its keys must be x, y, z"),
         (lambda: backend.publish_imu("r", "i", (0, 0, float("nan")), (0, 0, 0)), r'"accelerometer\.z": NaN'),
         (lambda: backend.publish_status("r", "s", timestamp=True), "timestamp is True"),
+        (lambda: backend.publish_status("r", "s", timestamp=1e20), r"timestamp is 1e\+20, not within"),
+        (lambda: backend.publish_status(5, "s"), "robot_id is 5, not a str"),  # type: ignore[arg-type]
+        (lambda: backend.publish_status("r", None), "status is None"),  # type: ignore[arg-type]
+        (lambda: backend.publish_plan_status("c", 1, "s"), "action_id is 1"),  # type: ignore[arg-type]
+        (lambda: backend.publish_imu("r", 0, (0, 0, 0), (0, 0, 0)), "imu_id is 0"),  # type: ignore[arg-type]
         (lambda: backend.publish("sensors", {"type": "x"}), "endpoint is 'sensors'"),
         (lambda: backend.publish("sensor_data", {"no": "type"}), '"type": it is missing'),
         (lambda: backend.publish("sensor_data", [1]), "message: is list"),  # type: ignore[arg-type]
@@ -291,10 +296,10 @@ def test_http_gets_an_answer(backend: RobotBackendServer) -> None:
     http = backend.url.replace("ws://", "http://")
     with urllib.request.urlopen(f"{http}/healthz", timeout=20) as reply:
         assert reply.read() == b"OK\n"
-    for path, status in (("/", 404), ("/ws/sensor_data", 426)):
+    for path, status, words in (("/", 404, "Not Found"), ("/ws/sensor_data", 426, "Upgrade Required")):
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(http + path, timeout=20)
-        assert caught.value.code == status
+        assert (caught.value.code, caught.value.reason) == (status, words)
         caught.value.close()
 
 

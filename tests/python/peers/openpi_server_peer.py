@@ -41,7 +41,7 @@ class Moody:
         if prompt == "raise":
             raise ValueError("the gripper is on fire \U0001f525")
         if prompt == "sleep":
-            time.sleep(30)
+            time.sleep(3)
         return {"actions": object() if prompt == "object" else [[1.0]]}
 
 
