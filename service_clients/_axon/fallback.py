@@ -120,7 +120,7 @@ class Subscription(Stream):
 
 def read_message(_text: Any) -> NoReturn:
     """Messages are read by the native core."""
-    raise AxonError("messages are read by axon's native core, which cannot be loaded here: pip install axon")
+    raise AxonError("messages " + _NEEDS_CORE)
 
 
 # ---- pictures --------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def main() -> int:
     given = parser.parse_args()
     missing = [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
-        print(f"the demo needs {', '.join(missing)}: pip install 'axon[demo]'", file=sys.stderr)
+        print(f"the demo needs {', '.join(missing)}: pip install '.[demo]' in axon's sources", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _end)
     started = time.monotonic()

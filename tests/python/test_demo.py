@@ -376,7 +376,7 @@ def test_a_missing_package_is_named_with_what_to_install() -> None:
     command = [sys.executable, "-c", hide + "runpy.run_module('service_clients.demo', run_name='__main__')"]
     ended = subprocess.run(command, timeout=60, check=False, **RUN_OPTIONS)
     assert ended.returncode == 2
-    assert ended.stdout == "the demo needs fastapi: pip install 'axon[demo]'\n"
+    assert ended.stdout == "the demo needs fastapi: pip install '.[demo]' in axon's sources\n"
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
