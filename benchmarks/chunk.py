@@ -11,7 +11,6 @@ Writes chunk.json, [{"language", "mode", "width", "mean_ns", "p99_ns"}]; p99 of 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, Callable
 
 import numpy
 
-from benchmarks.harness import PROGRAMS, ROOT, build_programs, machine, percentile, versions
+from benchmarks.harness import PROGRAMS, ROOT, build_programs, machine, percentile, save_json, versions
 
 MODES = ("blocking", "prefetch", "aligned", "ensemble", "rtc")
 WIDTHS = (7, 14)
@@ -108,8 +107,7 @@ def main() -> None:
     batches = 20 if options.quick else 500
     results = from_c() + [from_python(mode, width, batches) for mode in MODES for width in WIDTHS]
     show(results)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "chunk.json").write_text(json.dumps(results, indent=1) + "\n")
+    save_json(options.output / "chunk.json", results)
 
 
 if __name__ == "__main__":

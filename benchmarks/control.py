@@ -48,6 +48,7 @@ from benchmarks.harness import (
     machine,
     percentile,
     quiet_rounds,
+    save_json,
     versions,
 )
 from benchmarks.policy import peers_python
@@ -185,8 +186,7 @@ class Robots:
             command = [python, "-m", "benchmarks.control_worker", mode, server.read()]
             self.workers[mode] = Worker(mode, command, None)
         for worker in self.workers.values():
-            if worker.read() != "ready":
-                raise BenchError(f"{worker.name}: not ready")
+            worker.await_ready()
 
     def __enter__(self) -> Robots:
         return self
@@ -347,7 +347,6 @@ def print_targets(report: Report) -> None:
 
 
 def write_json(directory: Path, report: Report, about: dict[str, Any]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     told = {
         **about,
         "modes": [
@@ -363,7 +362,7 @@ def write_json(directory: Path, report: Report, about: dict[str, Any]) -> None:
         "next_action_ns": {"c": report.next_c_ns, "python": report.next_python_ns},
         "targets": [{"met": met, "text": text} for met, text in targets(report)],
     }
-    (directory / "control.json").write_text(json.dumps(told, indent=1) + "\n")
+    save_json(directory / "control.json", told)
     print(f"\nWrote {directory / 'control.json'} and {directory / 'control.png'}")
 
 
@@ -380,8 +379,7 @@ def measure(options: argparse.Namespace) -> Report:
     report = Report({}, {}, {}, [], next_in_c(), 0.0)
     program = Worker("ticks", [str(PROGRAMS / "ticks")], None)
     try:
-        if program.read() != "ready":
-            raise BenchError("ticks: not ready")
+        program.await_ready()
         for hz in RATES:
             rounds, length = (2, 0.1) if options.quick else (24 if hz == 200 else 8, 1.0)
             report.ticks.append(time_ticks(program, hz, rounds, length))

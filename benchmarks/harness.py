@@ -1,16 +1,20 @@
-"""What the benchmarks share: processes that take turns, rounds of which the quieter half counts, and the machine."""
+"""What the benchmarks share: processes that take turns, rounds of which the quieter half counts, options, files, and the machine."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import os
 import platform
 import select
 import statistics
 import subprocess
+import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "build" / "c" / "bench"
@@ -39,6 +43,10 @@ class Worker:
         if not line.endswith("\n"):
             raise BenchError(f"{self.name}: {'died' if ready else f'silent for {ORDER_TIMEOUT_S} s'}")
         return line.strip()
+
+    def await_ready(self) -> None:
+        if self.read() != "ready":
+            raise BenchError(f"{self.name}: not ready")
 
     def send(self, line: str) -> None:
         """Gives an order, whose answer is to be read()."""
@@ -81,6 +89,16 @@ def build_programs(*names: str) -> None:
     subprocess.run(["make", "-s", "BUILD=build/c", "SAN=", *programs], cwd=ROOT, check=True)
 
 
+def times_of(call: Callable[[], object], count: int) -> list[int]:
+    """The nanoseconds of each of so many calls."""
+    times = []
+    for _ in range(count):
+        started = time.perf_counter_ns()
+        call()
+        times.append(time.perf_counter_ns() - started)
+    return times
+
+
 def percentile(values: Iterable[int], share: float) -> float:
     """The smallest value that at least `share` of all do not exceed."""
     ordered = sorted(values)
@@ -103,7 +121,7 @@ class Rounds:
         return statistics.median(rounds[i] for i in self.kept)
 
 
-def quiet_rounds(results: Mapping[str, Rounds]) -> list[int]:
+def quiet_rounds(results: Mapping[Any, Rounds]) -> list[int]:
     """The quieter half of the rounds, chosen for all contenders together by the product of their p50s.
 
     Virtual machines slow down for seconds at a time; a round is kept or dropped for everybody.
@@ -111,6 +129,39 @@ def quiet_rounds(results: Mapping[str, Rounds]) -> list[int]:
     count = len(next(iter(results.values())).p50s)
     loudness = [sum(math.log(result.p50s[i]) for result in results.values()) for i in range(count)]
     return sorted(range(count), key=loudness.__getitem__)[: (count + 1) // 2]
+
+
+def keep_quiet_rounds(results: Mapping[Any, Rounds]) -> None:
+    """Has only those rounds count."""
+    kept = quiet_rounds(results)
+    for result in results.values():
+        result.kept = kept
+
+
+def options_of(description: str, turns: str, rounds: int) -> argparse.ArgumentParser:
+    """The options that all have which take turns; `turns` says of what, `rounds` how many by default."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="a few calls: shows that it works, not how fast")
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"turns of {turns} (%(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "build" / "bench", help="where the JSON files go"
+    )
+    return parser
+
+
+def save_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def exit_status(run: Callable[[], object]) -> int:
+    """Runs a benchmark, and says in one line why there is no result when there is none."""
+    try:
+        run()
+    except (BenchError, OSError, subprocess.CalledProcessError) as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def versions(python: str, packages: Sequence[str]) -> str:

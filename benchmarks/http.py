@@ -30,7 +30,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import urllib.request
@@ -48,9 +47,12 @@ from benchmarks.harness import (
     Rounds,
     Worker,
     build_programs,
+    exit_status,
+    keep_quiet_rounds,
     machine,
+    options_of,
     percentile,
-    quiet_rounds,
+    save_json,
     versions,
 )
 from benchmarks.http_contender import depth_payload, detect_payload, digest
@@ -230,8 +232,7 @@ def measure(
     try:
         for name in case.names:
             workers.append(Worker(name, [*command, name, port, str(exchange.inputs)], cpu))
-            if workers[-1].read() != "ready":
-                raise BenchError(f"{name}: not ready")
+            workers[-1].await_ready()
         for name, size in check(case, exchange, sink, port, workers).items():
             results[name].png_bytes = size
         for _ in range(rounds):
@@ -240,8 +241,7 @@ def measure(
                 results[worker.name].p50s.append(percentile(times, 0.5) / 1e6)
                 results[worker.name].cpus.append(cpu_ns / len(times) / 1e6)
         check(case, exchange, sink, port, workers)
-        for result in results.values():
-            result.kept = quiet_rounds(results)
+        keep_quiet_rounds(results)
     finally:
         for worker in workers:
             worker.stop()
@@ -287,7 +287,6 @@ def print_targets(measured: dict[Case, dict[str, Result]]) -> None:
 
 
 def write_json(directory: Path, measured: dict[Case, dict[str, Result]], about: dict[str, Any]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     summary: list[dict[str, Any]] = []
     detail: list[dict[str, Any]] = []
     for case, results in measured.items():
@@ -302,24 +301,21 @@ def write_json(directory: Path, measured: dict[Case, dict[str, Result]], about: 
                     "rounds_kept": result.kept,
                 }
             )
-    (directory / "http.json").write_text(json.dumps(summary, indent=1) + "\n")
-    (directory / "http_detail.json").write_text(json.dumps({**about, "results": detail}, indent=1) + "\n")
+    save_json(directory / "http.json", summary)
+    save_json(directory / "http_detail.json", {**about, "results": detail})
     print(f"\nWrote {directory / 'http.json'}")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Times calls of HTTP services, side by side with the peers.")
-    parser.add_argument("--quick", action="store_true", help="a few calls: shows that it works, not how fast")
-    parser.add_argument("--rounds", type=int, default=30, help="turns of each client per case (30)")
+    parser = options_of(
+        "Times calls of HTTP services, side by side with the peers.", "each client per case", 30
+    )
     parser.add_argument("--free", action="store_true", help="leave the CPUs to the scheduler")
     parser.add_argument(
         "--only",
         nargs="+",
         choices=[case.label for case in CASES],
         help="these cases; then no file is written",
-    )
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "build" / "bench", help="where the JSON files go"
     )
     return parser.parse_args()
 
@@ -360,13 +356,9 @@ def main() -> int:
         del os.environ[name]
     folder = Path(tempfile.mkdtemp(prefix="axon-bench-"))
     try:
-        run(parse_arguments(), folder)
-    except (BenchError, OSError, subprocess.CalledProcessError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        return 1
+        return exit_status(lambda: run(parse_arguments(), folder))
     finally:
         shutil.rmtree(folder)
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,19 +14,31 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import shutil
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterator
 
 import numpy
 
-from benchmarks.harness import ROOT, BenchError, Rounds, Worker, machine, percentile, quiet_rounds, versions
+from benchmarks.harness import (
+    ROOT,
+    BenchError,
+    Rounds,
+    Worker,
+    exit_status,
+    keep_quiet_rounds,
+    machine,
+    options_of,
+    percentile,
+    save_json,
+    times_of,
+    versions,
+)
 
 NAMES = ("raw", "jpeg", "png")
 LINKS = {"100 Mbit/s": ("100mbit", "64kb"), "1 Gbit/s": ("1gbit", "256kb")}  # rate, burst
@@ -138,15 +150,9 @@ def measure(url: str, rounds: int, calls: int) -> dict[str, Result]:
         for _ in range(rounds):
             for name in random.sample(NAMES, len(NAMES)):
                 policies[name].infer(seen)
-                times = []
-                for _ in range(calls):
-                    started = time.perf_counter_ns()
-                    policies[name].infer(seen)
-                    times.append(time.perf_counter_ns() - started)
+                times = times_of(partial(policies[name].infer, seen), calls)
                 results[name].p50s.append(percentile(times, 0.5) / 1e6)
-    kept = quiet_rounds(results)
-    for result in results.values():
-        result.kept = kept
+    keep_quiet_rounds(results)
     return results
 
 
@@ -188,8 +194,7 @@ def write_json(directory: Path, measured: dict[str, dict[str, Result]]) -> None:
         for link, results in measured.items()
         for name, result in results.items()
     ]
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "pictures.json").write_text(json.dumps(rows, indent=1) + "\n")
+    save_json(directory / "pictures.json", rows)
     print(f"\nWrote {directory / 'pictures.json'}")
 
 
@@ -202,14 +207,15 @@ def check_machine() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Times photographs as raw pixels, JPEG and PNG.")
-    parser.add_argument("--quick", action="store_true", help="a few calls: shows that it works, not how fast")
-    parser.add_argument("--rounds", type=int, default=10, help="turns of each form per link (10)")
+    parser = options_of("Times photographs as raw pixels, JPEG and PNG.", "each form per link", 10)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "build" / "bench", help="where the JSON file goes"
-    )
     return parser.parse_args()
+
+
+def run_all(options: argparse.Namespace) -> None:
+    check_machine()
+    print(machine(), versions(sys.executable, ["numpy", "cffi", "websockets"]), sep="\n")
+    write_json(options.output, measure_links(options))
 
 
 def main() -> int:
@@ -217,14 +223,7 @@ def main() -> int:
     if options.serve:
         serve()
         return 0
-    try:
-        check_machine()
-        print(machine(), versions(sys.executable, ["numpy", "cffi", "websockets"]), sep="\n")
-        write_json(options.output, measure_links(options))
-    except (BenchError, OSError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: run_all(options))
 
 
 if __name__ == "__main__":

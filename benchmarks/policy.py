@@ -20,10 +20,8 @@ Writes policy.json, [{"name", "size_bytes", "p50_ms", "p99_ms"}], and policy_det
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,9 +34,12 @@ from benchmarks.harness import (
     Rounds,
     Worker,
     build_programs,
+    exit_status,
+    keep_quiet_rounds,
     machine,
+    options_of,
     percentile,
-    quiet_rounds,
+    save_json,
     versions,
 )
 
@@ -47,7 +48,7 @@ NAMES = ("axon-python", "axon-c", "openpi-client", "picows", "floor")
 
 
 @dataclass(frozen=True)
-class Size:
+class ObservationSize:
     """One observation: so many images of (height, width, 3) bytes."""
 
     label: str
@@ -55,11 +56,20 @@ class Size:
     height: int
     width: int
     calls: int  # in a round
-    over_openpi: float  # how many times faster than openpi-client axon-python is to be
 
     @property
     def bytes(self) -> int:
         return self.images * self.height * self.width * 3
+
+    @property
+    def shape(self) -> list[str]:
+        """As the clients are told it."""
+        return [str(self.images), str(self.height), str(self.width)]
+
+
+@dataclass(frozen=True)
+class Size(ObservationSize):
+    over_openpi: float  # how many times faster than openpi-client axon-python is to be
 
 
 SIZES = (
@@ -133,13 +143,11 @@ def measure_once(
     cpu: int | None,
 ) -> None:
     """Starts every client anew and adds its rounds to its result."""
-    shape = [str(size.images), str(size.height), str(size.width)]
     workers: list[Worker] = []
     try:
         for name in results:
-            workers.append(Worker(name, [*command_of(name), "127.0.0.1", port, *shape], cpu))
-            if workers[-1].read() != "ready":
-                raise BenchError(f"{name}: not ready")
+            workers.append(Worker(name, [*command_of(name), "127.0.0.1", port, *size.shape], cpu))
+            workers[-1].await_ready()
         check_answers(sink, workers)
         for _ in range(rounds):
             for worker in random.sample(workers, len(workers)):
@@ -162,9 +170,7 @@ def measure(
     for start in range(starts):
         share = rounds // starts + (start < rounds % starts)
         measure_once(size, results, sink, port, share, calls, cpu)
-    kept = quiet_rounds(results)
-    for result in results.values():
-        result.kept = kept
+    keep_quiet_rounds(results)
     return results
 
 
@@ -214,7 +220,6 @@ def print_targets(measured: dict[Size, dict[str, Result]]) -> None:
 
 
 def write_json(directory: Path, measured: dict[Size, dict[str, Result]], about: dict[str, Any]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     summary: list[dict[str, Any]] = []
     detail: list[dict[str, Any]] = []
     for size, results in measured.items():
@@ -238,20 +243,17 @@ def write_json(directory: Path, measured: dict[Size, dict[str, Result]], about: 
                     "grown_kib": result.grown_kib,
                 }
             )
-    (directory / "policy.json").write_text(json.dumps(summary, indent=1) + "\n")
-    (directory / "policy_detail.json").write_text(json.dumps({**about, "results": detail}, indent=1) + "\n")
+    save_json(directory / "policy.json", summary)
+    save_json(directory / "policy_detail.json", {**about, "results": detail})
     print(f"\nWrote {directory / 'policy.json'}")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Times one policy round trip, side by side with the peers.")
-    parser.add_argument("--quick", action="store_true", help="a few calls: shows that it works, not how fast")
-    parser.add_argument("--rounds", type=int, default=30, help="turns of each client per size (30)")
+    parser = options_of(
+        "Times one policy round trip, side by side with the peers.", "each client per size", 30
+    )
     parser.add_argument("--pin", action="store_true", help="clients on the first CPU, the sink on the last")
     parser.add_argument("--only", nargs="+", choices=NAMES, help="these clients; then no file is written")
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "build" / "bench", help="where the JSON files go"
-    )
     return parser.parse_args()
 
 
@@ -281,12 +283,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    try:
-        run(parse_arguments())
-    except (BenchError, OSError, subprocess.CalledProcessError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: run(parse_arguments()))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,8 @@ Writes resize.json, [{"case", "name", "size_bytes", "value", "unit"}]: medians i
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
-import time
 import zlib
 from functools import partial
 from pathlib import Path
@@ -31,7 +29,20 @@ from typing import Any, Callable, Dict
 
 import numpy
 
-from benchmarks.harness import ROOT, BenchError, Rounds, Worker, machine, percentile, quiet_rounds, versions
+from benchmarks.harness import (
+    ROOT,
+    BenchError,
+    Rounds,
+    Worker,
+    exit_status,
+    keep_quiet_rounds,
+    machine,
+    options_of,
+    percentile,
+    save_json,
+    times_of,
+    versions,
+)
 
 PHOTOGRAPH = ROOT / "tests" / "data" / "astronaut.jpg"
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
@@ -112,15 +123,6 @@ def theirs(pictures: dict[str, Any]) -> dict[str, Call]:
     }
 
 
-def times_of(call: Call, count: int) -> list[int]:
-    times = []
-    for _ in range(count):
-        started = time.perf_counter_ns()
-        call()
-        times.append(time.perf_counter_ns() - started)
-    return times
-
-
 def serve_openpi() -> None:
     """Takes orders: a case and a number of calls, or 0 for the checksum of the answer."""
     calls = theirs(photographs())
@@ -164,9 +166,7 @@ def measure(
     for _ in range(rounds):
         for name in random.sample(names, len(names)):
             results[name].p50s.append(percentile(turn(name), 0.5) / 1e6)
-    kept = quiet_rounds(results)
-    for result in results.values():
-        result.kept = kept
+    keep_quiet_rounds(results)
     return results
 
 
@@ -192,12 +192,13 @@ def write_json(directory: Path, measured: dict[str, dict[str, Rounds]], sizes: d
         for case, results in measured.items()
         for name, result in results.items()
     ]
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "resize.json").write_text(json.dumps(rows, indent=1) + "\n")
+    save_json(directory / "resize.json", rows)
     print(f"\nWrote {directory / 'resize.json'}")
 
 
 def run(options: argparse.Namespace) -> None:
+    print(machine(), versions(sys.executable, ["numpy", "pillow"]), sep="\n")
+    print(versions(str(PEERS), ["numpy", "pillow", "openpi-client"]))
     pictures = photographs()
     calls = ours(pictures)
     sizes = {case: old.nbytes for case, (old, *_) in cases(pictures).items()}
@@ -221,13 +222,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Times resizing beside Pillow and openpi_client.")
-    parser.add_argument("--quick", action="store_true", help="a few calls: shows that it works, not how fast")
-    parser.add_argument("--rounds", type=int, default=20, help="turns of each contender per case (20)")
+    parser = options_of("Times resizing beside Pillow and openpi_client.", "each contender per case", 20)
     parser.add_argument("--openpi", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "build" / "bench", help="where the JSON file goes"
-    )
     return parser.parse_args()
 
 
@@ -236,14 +232,7 @@ def main() -> int:
     if options.openpi:
         serve_openpi()
         return 0
-    try:
-        print(machine(), versions(sys.executable, ["numpy", "pillow"]), sep="\n")
-        print(versions(str(PEERS), ["numpy", "pillow", "openpi-client"]))
-        run(options)
-    except (BenchError, OSError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: run(options))
 
 
 if __name__ == "__main__":

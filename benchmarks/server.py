@@ -26,11 +26,9 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import os
 import random
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -40,17 +38,19 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from benchmarks.harness import (
     PROGRAMS,
-    ROOT,
     BenchError,
     Rounds,
     Worker,
     build_programs,
+    exit_status,
+    keep_quiet_rounds,
     machine,
+    options_of,
     percentile,
-    quiet_rounds,
+    save_json,
     versions,
 )
-from benchmarks.policy import command_of, peers_python
+from benchmarks.policy import ObservationSize, command_of, peers_python
 
 NAMES = ("axon-server", "openpi-server")
 FLOOR = "floor"
@@ -60,23 +60,8 @@ HEALTHZ_LIMIT_MS = 10.0
 
 
 @dataclass(frozen=True)
-class Size:
-    """One observation: so many images of (height, width, 3) bytes."""
-
-    label: str
-    images: int
-    height: int
-    width: int
-    calls: int  # in a round
+class Size(ObservationSize):
     faster: float  # how many times faster than openpi-server's the round trip is to be
-
-    @property
-    def bytes(self) -> int:
-        return self.images * self.height * self.width * 3
-
-    @property
-    def shape(self) -> list[str]:
-        return [str(self.images), str(self.height), str(self.width)]
 
 
 SIZES = (Size("294 KiB", 2, 224, 224, 100, 1.5), Size("2.7 MiB", 3, 480, 640, 30, 2.0))
@@ -159,8 +144,7 @@ def open_clients(
             name = f"{client} of {server.name}"
             crowd[server.name] += [Worker(name, command, cpu) for _ in range(count)]
         for worker in everyone(crowd):
-            if worker.read() != "ready":
-                raise BenchError(f"{worker.name}: not ready")
+            worker.await_ready()
     except BaseException:
         stop(crowd)
         raise
@@ -233,9 +217,7 @@ def measure(
         check_answers(servers, crowd)
     finally:
         stop(crowd)
-    kept = quiet_rounds(results)
-    for result in results.values():
-        result.kept = kept
+    keep_quiet_rounds(results)
     return Case(kind, client, size, results)
 
 
@@ -319,7 +301,6 @@ def write_json(
     healthz: Mapping[str, Mapping[str, list[int]]],
     about: Mapping[str, Any],
 ) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     summary = [
         {
             "case": case.name,
@@ -350,8 +331,8 @@ def write_json(
         for case in cases
         for name, result in case.results.items()
     ]
-    (directory / "server.json").write_text(json.dumps(summary, indent=1) + "\n")
-    (directory / "server_detail.json").write_text(json.dumps({**about, "results": detail}, indent=1) + "\n")
+    save_json(directory / "server.json", summary)
+    save_json(directory / "server_detail.json", {**about, "results": detail})
     print(f"\nWrote {directory / 'server.json'}")
 
 
@@ -359,15 +340,10 @@ def write_json(
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Times our policy server beside openpi's.")
-    parser.add_argument("--quick", action="store_true", help="a few calls: shows that it works, not how fast")
-    parser.add_argument("--rounds", type=int, default=16, help="turns of each server per case (16)")
+    parser = options_of("Times our policy server beside openpi's.", "each server per case", 16)
     parser.add_argument("--pin", action="store_true", help="clients on the first CPU, servers on the last")
     parser.add_argument(
         "--only", nargs="+", choices=list(CLIENTS), help="these clients; then no file is written"
-    )
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "build" / "bench", help="where the JSON files go"
     )
     return parser.parse_args()
 
@@ -407,12 +383,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    try:
-        run(parse_arguments())
-    except (BenchError, OSError, subprocess.CalledProcessError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: run(parse_arguments()))
 
 
 if __name__ == "__main__":

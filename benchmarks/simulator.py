@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import random
 import statistics
 import sys
@@ -30,7 +29,17 @@ from pathlib import Path
 from typing import Iterable, Iterator, Mapping, Sequence
 
 from benchmarks import streams
-from benchmarks.harness import ROOT, BenchError, Rounds, Worker, machine, percentile, quiet_rounds, versions
+from benchmarks.harness import (
+    BenchError,
+    Rounds,
+    Worker,
+    keep_quiet_rounds,
+    machine,
+    options_of,
+    percentile,
+    save_json,
+    versions,
+)
 
 NAMES = ("axon", "pyzmq")
 PAIRS = tuple((client, server) for server in NAMES for client in NAMES)
@@ -74,8 +83,7 @@ def playing() -> Iterator[dict[Pair, Worker]]:
             worker = Worker(f"{client} at {name}", program("client", client, ports[name]), None)
             stack.callback(worker.stop)
             workers[client, name] = worker
-            if worker.read() != "ready":
-                raise BenchError(f"{worker.name}: not ready")
+            worker.await_ready()
         yield workers
 
 
@@ -93,9 +101,7 @@ def measure(rounds: int, calls: int) -> Start:
                 results[pair].p50s.append(percentile(times, 0.5) / 1e6)
                 results[pair].p99s.append(percentile(times, 0.99) / 1e6)
         check_answers(workers)
-    kept = quiet_rounds({f"{client} at {server}": result for (client, server), result in results.items()})
-    for result in results.values():
-        result.kept = kept
+    keep_quiet_rounds(results)
     return results
 
 
@@ -145,19 +151,15 @@ def write_json(directory: Path, starts: Sequence[Start]) -> None:
         }
         for start in starts
     ]
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "simulator.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (directory / "simulator_detail.json").write_text(json.dumps(detail, indent=1) + "\n")
+    save_json(directory / "simulator.json", rows)
+    save_json(directory / "simulator_detail.json", detail)
     print(f"\nWrote {directory / 'simulator.json'}")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Times a simulator's step, and a robot's streams.")
+    parser = options_of("Times a simulator's step, and a robot's streams.", "all pairs, at each start", 6)
     parser.add_argument("--starts", type=int, default=5, help="of all processes (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=6, help="of all pairs, at each start (%(default)s)")
     parser.add_argument("--calls", type=int, default=100, help="steps of each in a round (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="show that it works; the figures mean nothing")
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench", help="where the JSON goes")
     return parser.parse_args()
 
 

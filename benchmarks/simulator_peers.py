@@ -8,12 +8,12 @@ with the nanoseconds of M steps that follow N untimed ones.
 from __future__ import annotations
 
 import sys
-import time
 import zlib
 from typing import Any, Callable
 
 import numpy as np
 
+from benchmarks.harness import times_of
 from service_clients.simulator.backend import Backend, Step
 
 SIDE = 256
@@ -180,14 +180,9 @@ def take_orders(step: Callable[[], Any]) -> None:
             print(found, flush=True)
             continue
         untimed, timed = map(int, numbers)
-        times = []
         for _ in range(untimed):
             step()
-        for _ in range(timed):
-            started = time.perf_counter_ns()
-            step()
-            times.append(time.perf_counter_ns() - started)
-        print(*times, flush=True)
+        print(*times_of(step, timed), flush=True)
 
 
 def main(role: str, name: str, *arguments: str) -> None:

@@ -26,10 +26,24 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
-from benchmarks.harness import ROOT, BenchError, Rounds, Worker, machine, percentile, quiet_rounds, versions
+from benchmarks.harness import (
+    ROOT,
+    BenchError,
+    Rounds,
+    Worker,
+    exit_status,
+    keep_quiet_rounds,
+    machine,
+    options_of,
+    percentile,
+    save_json,
+    times_of,
+    versions,
+)
 
 PHOTOGRAPH = ROOT / "tests" / "data" / "astronaut.jpg"
 CLIENTS, FPS = 8, 30
@@ -261,14 +275,10 @@ def measure_reading(rounds: int, calls: int) -> dict[tuple[str, str], Rounds]:
             timed = {name: Rounds() for name in ways}
             for _ in range(rounds):
                 for name in random.sample(list(ways), len(ways)):
-                    read, times = ways[name], []
-                    for _ in range(calls):
-                        begun = time.perf_counter_ns()
-                        read(text)
-                        times.append(time.perf_counter_ns() - begun)
+                    times = times_of(partial(ways[name], text), calls)
                     timed[name].p50s.append(percentile(times, 0.5) / 1e6)
+            keep_quiet_rounds(timed)
             for name, result in timed.items():
-                result.kept = quiet_rounds(timed)
                 results[f"{width}x{height} ({len(jpeg) // 1024} KiB) {what}", name] = result
     return results
 
@@ -304,23 +314,26 @@ def write_json(
             rows.append({"case": case, "name": name, "value": age, "unit": f"ms, p{share * 100:g}"})
     for (case, name), timed in reading.items():
         rows.append({"case": case, "name": name, "value": round(timed.p50_ms, 5), "unit": "ms"})
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "streams.json").write_text(json.dumps(rows, indent=1) + "\n")
+    save_json(directory / "streams.json", rows)
     print(f"\nWrote {directory / 'streams.json'}")
+
+
+def run(options: argparse.Namespace) -> None:
+    print(machine(), versions(sys.executable, ["cffi", "opencv-python-headless", "websockets"]), sep="\n")
+    reading = measure_reading(*((2, 3) if options.quick else (20, 50)))
+    print_reading(reading)
+    streams = measure_streams(
+        1 if options.quick else options.rounds, 0.5 if options.quick else options.seconds
+    )
+    print_streams(streams)
+    write_json(options.output, streams, reading)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; gives the status that a process ends with."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.streams", description="Times a robot backend's camera stream."
-    )
-    parser.add_argument("--quick", action="store_true", help="a second: shows that it works, not how fast")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each backend (3)")
+    parser = options_of("Times a robot backend's camera stream.", "each backend", 3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of one turn in one case (5)")
     parser.add_argument("--serve", choices=BACKENDS, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "build" / "bench", help="where the JSON file goes"
-    )
     options = parser.parse_args(arguments)
     if options.serve == "axon":
         serve_axon()
@@ -328,19 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asyncio.run(serve_websockets())
     if options.serve:
         return 0
-    try:
-        print(machine(), versions(sys.executable, ["cffi", "opencv-python-headless", "websockets"]), sep="\n")
-        reading = measure_reading(*((2, 3) if options.quick else (20, 50)))
-        print_reading(reading)
-        streams = measure_streams(
-            1 if options.quick else options.rounds, 0.5 if options.quick else options.seconds
-        )
-        print_streams(streams)
-        write_json(options.output, streams, reading)
-    except (BenchError, OSError) as problem:
-        print(f"bench: {problem}", file=sys.stderr)
-        return 1
-    return 0
+    return exit_status(lambda: run(options))
 
 
 if __name__ == "__main__":

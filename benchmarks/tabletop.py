@@ -9,7 +9,6 @@ Writes tabletop.json, [{"case", "value", "unit"}].
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from benchmarks.harness import ROOT, machine, versions
+from benchmarks.harness import ROOT, machine, save_json, versions
 from service_clients.demo.expert import Expert
 from service_clients.demo.tabletop import MAX_STEPS, Tabletop
 
@@ -86,8 +85,7 @@ def main() -> int:
     found = measure(given.rounds)
     for line in found:
         print(f"  {line['case']:<36} {line['value']:>10} {line['unit']}")
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "tabletop.json").write_text(json.dumps(found, indent=1) + "\n")
+    save_json(given.output / "tabletop.json", found)
     return 0
 
 
