@@ -1,4 +1,4 @@
-"""What the benchmarks share: processes that take turns, rounds of which the quieter half counts, options, files, and the machine."""
+"""What the benchmarks share: processes that take turns, rounds of which the quieter half counts, options and files."""
 
 from __future__ import annotations
 

@@ -8,14 +8,13 @@ print(pacer.stats())
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
+from service_clients._axon import pacing
 from service_clients._axon._ffi import check, ffi, lib, new_error, raise_pending
-from service_clients._axon.errors import AxonTypeError, AxonValueError
-from service_clients._axon.pacing import PacerStats, Tick
-from service_clients._axon.plain import as_float
+from service_clients._axon.errors import AxonValueError
+from service_clients._axon.pacing import PacerStats, Tick, rate_of
 from service_clients._axon.reply import Percentiles
 
 __all__ = ["Pacer", "StopEvent"]
@@ -39,10 +38,8 @@ class Pacer:
         Raises:
             AxonValueError: another rate; AxonTypeError: no number.
         """
-        if isinstance(rate_hz, (bool, str, bytes)) or not hasattr(rate_hz, "__float__"):
-            raise AxonTypeError(f"rate_hz is {rate_hz!r:.80}, not a number")
         out, self._error = ffi.new("axon_pacer **"), new_error()
-        check(lib.axon_pacer_open(out, as_float(rate_hz), self._error), self._error)
+        check(lib.axon_pacer_open(out, rate_of(rate_hz), self._error), self._error)
         self._pointer = ffi.gc(out[0], lib.axon_pacer_close)
         self._due = ffi.new("int64_t *")
         self._tick = ffi.new("axon_tick *")
@@ -111,20 +108,8 @@ class Pacer:
         return True
 
 
-class StopEvent(threading.Event):
+class StopEvent(pacing.StopEvent):
     """An Event that one thread waits for as sharply as a pacer does; setting it stops the pacer."""
-
-    def __init__(self, pacer: Pacer) -> None:
-        super().__init__()
-        self._pacer = pacer
-
-    def set(self) -> None:
-        super().set()
-        self._pacer.stop()
-
-    def clear(self) -> None:
-        super().clear()
-        self._pacer.restart()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Sleeps for `timeout` seconds, or until the event is set; whether it is. None waits for it alone."""

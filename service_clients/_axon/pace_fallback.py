@@ -7,9 +7,8 @@ import threading
 import time
 from collections import deque
 
-from service_clients._axon.errors import AxonTypeError, AxonValueError
-from service_clients._axon.pacing import PacerStats, Tick, percentiles_of
-from service_clients._axon.plain import as_float
+from service_clients._axon.errors import AxonValueError
+from service_clients._axon.pacing import PacerStats, StopEvent, Tick, percentiles_of, rate_of
 
 __all__ = ["Pacer", "StopEvent"]
 
@@ -18,9 +17,7 @@ class Pacer:
     """As service_clients/_axon/pace.py says."""
 
     def __init__(self, rate_hz: float) -> None:
-        if isinstance(rate_hz, (bool, str, bytes)) or not hasattr(rate_hz, "__float__"):
-            raise AxonTypeError(f"rate_hz is {rate_hz!r:.80}, not a number")
-        self._rate = as_float(rate_hz)
+        self._rate = rate_of(rate_hz)
         if not 0.001 <= self._rate <= 100000:
             raise AxonValueError(f"pacer: a rate of {self._rate:g} Hz, not 0.001 to 100000 (rate_hz)")
         self._stopped = threading.Event()
@@ -94,19 +91,3 @@ class Pacer:
 
     def _due(self, index: int) -> float:
         return (self._first or 0.0) + index / self._rate
-
-
-class StopEvent(threading.Event):
-    """An Event; setting it stops the pacer."""
-
-    def __init__(self, pacer: Pacer) -> None:
-        super().__init__()
-        self._pacer = pacer
-
-    def set(self) -> None:
-        super().set()
-        self._pacer.stop()
-
-    def clear(self) -> None:
-        super().clear()
-        self._pacer.restart()

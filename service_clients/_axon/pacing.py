@@ -1,14 +1,17 @@
-"""What a pacer gives back: a tick, and how well the ticks were kept."""
+"""What the pacers in C and in Python share: their rate, what they give back, and the event that stops one."""
 
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from service_clients._axon.errors import AxonTypeError
+from service_clients._axon.plain import as_float
 from service_clients._axon.reply import Percentiles
 
-__all__ = ["PacerStats", "Tick", "percentiles_of"]
+__all__ = ["PacerStats", "StopEvent", "Tick", "percentiles_of", "rate_of"]
 
 
 class Tick(NamedTuple):
@@ -37,6 +40,29 @@ class PacerStats(NamedTuple):
             f"{self.missed} missed, wake-up error p99 {self.wake_error.p99:.3f} ms, "
             f"jitter p99 {self.jitter.p99:.3f} ms"
         )
+
+
+class StopEvent(threading.Event):
+    """An Event; setting it stops the pacer."""
+
+    def __init__(self, pacer: Any) -> None:
+        super().__init__()
+        self._pacer = pacer
+
+    def set(self) -> None:
+        super().set()
+        self._pacer.stop()
+
+    def clear(self) -> None:
+        super().clear()
+        self._pacer.restart()
+
+
+def rate_of(rate_hz: Any) -> float:
+    """A pacer's rate as a float; AxonTypeError when it is no number."""
+    if isinstance(rate_hz, (bool, str, bytes)) or not hasattr(rate_hz, "__float__"):
+        raise AxonTypeError(f"rate_hz is {rate_hz!r:.80}, not a number")
+    return as_float(rate_hz)
 
 
 def percentiles_of(samples: deque[float]) -> Percentiles:

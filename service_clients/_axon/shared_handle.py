@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Mapping, TypeVar
 
-from service_clients._axon._ffi import ffi, raise_pending
+from service_clients._axon._ffi import check, ffi, lib, new_error, raise_pending
 from service_clients._axon.errors import AxonTypeError, AxonValueError
+from service_clients._axon.values import write
 
 _T = TypeVar("_T", bound="SharedHandle")
 
@@ -66,6 +67,25 @@ class SharedHandle:
                 raise AxonValueError(f"{self._name}: is closed")
             self._users += 1
             return self._pointer
+
+    def _do(self, function: Callable[..., int], *arguments: Any) -> int:
+        """The status of a C function that takes the handle first."""
+        pointer = self._enter()
+        try:
+            return function(pointer, *arguments)
+        finally:
+            self._leave()
+
+    def _send(self, value: Mapping[str, Any], subject: str, send: Callable[[Any, Any, Any], int]) -> None:
+        """Has `send` called with the handle, the value as a tree of C, and an error; raises what it says."""
+        keep: list[Any] = []
+        error = new_error()
+        tree = write(value, subject, keep)
+        try:
+            status = self._do(send, tree, error)
+        finally:
+            lib.axon_value_free(tree)
+        check(status, error)
 
     def _leave(self) -> None:
         with self._gate:

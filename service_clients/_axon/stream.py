@@ -26,7 +26,7 @@ from service_clients._axon.messages import (
 )
 from service_clients._axon.options import c_string, fill, milliseconds, one_of, strings
 from service_clients._axon.shared_handle import SharedHandle
-from service_clients._axon.values import read, write
+from service_clients._axon.values import read
 
 __all__ = ["Stream", "Subscription", "read_message"]
 
@@ -292,12 +292,7 @@ class Stream(SharedHandle):
             wanted = ffi.new("char *[]", [*keep, ffi.NULL])
         command, patience = c_string(command_id, "command_id"), _patience(timeout)
         out, error = ffi.new(_MESSAGE_OUT), new_error()
-        pointer = self._enter()
-        try:
-            result = lib.axon_stream_wait_status(pointer, command, wanted, patience, out, error)
-        finally:
-            self._leave()
-        check(result, error)
+        check(self._do(lib.axon_stream_wait_status, command, wanted, patience, out, error), error)
         made = _take(out[0])
         assert isinstance(made, ActionPlanStatus)
         return made
@@ -312,12 +307,7 @@ class Stream(SharedHandle):
     def stats(self) -> StreamStats:
         """Counters since the beginning."""
         told, error = ffi.new("axon_stream_stats *"), new_error()
-        pointer = self._enter()
-        try:
-            status = lib.axon_stream_get_stats(pointer, told, error)
-        finally:
-            self._leave()
-        check(status, error)
+        check(self._do(lib.axon_stream_get_stats, told, error), error)
         found = {name: getattr(told, name) for name in StreamStats._fields if name != "gap_seconds"}
         found["is_connected"] = bool(told.is_connected)
         return StreamStats(**found, gap_seconds=told.gap_ns / 1e9)
@@ -354,13 +344,8 @@ class Stream(SharedHandle):
     def _next_of_c(self, patience_ms: int, wanted: Any, error: Any) -> Message | int:
         """The next message, or the status that there is none with."""
         out = ffi.new(_MESSAGE_OUT)
-        pointer = self._enter()
-        try:
-            status: int = lib.axon_stream_next(
-                pointer, wanted[0] if wanted else ffi.NULL, patience_ms, out, error
-            )
-        finally:
-            self._leave()
+        message_filter = wanted[0] if wanted else ffi.NULL
+        status = self._do(lib.axon_stream_next, message_filter, patience_ms, out, error)
         return status or _take(out[0])
 
     def _decoded(self, message: Message) -> Message:
@@ -403,20 +388,6 @@ class Stream(SharedHandle):
                 hearer.hear(message)
             except Exception:
                 _LOGGER.exception("%s: a subscriber failed", self._name)
-
-    def _send(self, value: Mapping[str, Any], subject: str, send: Callable[[Any, Any, Any], int]) -> None:
-        keep: list[Any] = []
-        error = new_error()
-        tree = write(value, subject, keep)
-        try:
-            pointer = self._enter()
-            try:
-                status = send(pointer, tree, error)
-            finally:
-                self._leave()
-        finally:
-            lib.axon_value_free(tree)
-        check(status, error)
 
     def _forget(self, subscription: Subscription) -> None:
         with self._gate:

@@ -10,7 +10,7 @@ from service_clients._axon.errors import AxonTypeError
 from service_clients._axon.images import open_image
 from service_clients._axon.options import fill, listening_port, milliseconds, one_of
 from service_clients._axon.shared_handle import SharedHandle
-from service_clients._axon.values import as_numpy, read, write
+from service_clients._axon.values import as_numpy, read
 
 __all__ = ["Command", "StreamServer", "StreamServerStats", "picture_file"]
 
@@ -119,18 +119,11 @@ class StreamServer(SharedHandle):
         where = one_of(_ENDPOINTS, endpoint, "endpoint")
         if not isinstance(message, Mapping):
             raise AxonTypeError(f"message: is {type(message).__name__}, not a dict")
-        keep: list[Any] = []
-        error = new_error()
-        tree = write(message, "message", keep)
-        try:
-            pointer = self._enter()
-            try:
-                status = lib.axon_stream_server_publish(pointer, where, tree, error)
-            finally:
-                self._leave()
-        finally:
-            lib.axon_value_free(tree)
-        check(status, error)
+        self._send(
+            message,
+            "message",
+            lambda pointer, tree, error: lib.axon_stream_server_publish(pointer, where, tree, error),
+        )
 
     def next_command(self, timeout: float | None = None) -> Command:
         """Waits for a command.
@@ -143,23 +136,13 @@ class StreamServer(SharedHandle):
         """
         patience = 0 if timeout == 0 else milliseconds(timeout, "timeout") or lib.AXON_FOREVER
         out, error = ffi.new(_COMMAND_OUT), new_error()
-        pointer = self._enter()
-        try:
-            status = lib.axon_stream_server_next(pointer, patience, out, error)
-        finally:
-            self._leave()
-        check(status, error)
+        check(self._do(lib.axon_stream_server_next, patience, out, error), error)
         return Command(out[0])
 
     def stats(self) -> StreamServerStats:
         """Counters since the beginning."""
         told, error = ffi.new("axon_stream_server_stats *"), new_error()
-        pointer = self._enter()
-        try:
-            status = lib.axon_stream_server_get_stats(pointer, told, error)
-        finally:
-            self._leave()
-        check(status, error)
+        check(self._do(lib.axon_stream_server_get_stats, told, error), error)
         return StreamServerStats(*[getattr(told, name) for name in StreamServerStats._fields])
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import threading
 import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Iterator, TypeVar
+
+if TYPE_CHECKING:
+    from service_clients._axon.server import PolicyServer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -14,6 +19,23 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 Serve = Callable[[Any], str]
 ServePolicy = Callable[..., str]
 RunScript = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+_Server = TypeVar("_Server", bound="PolicyServer")
+
+
+@contextlib.contextmanager
+def served(server: _Server) -> Iterator[_Server]:
+    """A policy server that answers, on a thread, which ends with it."""
+    server.start()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Iterator
 
 import numpy as np
 import pytest
+import support
 from peers import harness
 from support import running_threads, wait_until
 
@@ -60,17 +61,8 @@ class Planner:
 
 @contextlib.contextmanager
 def served(policy: Any, kind: Any = WebsocketPolicyServer, **metadata: Any) -> Iterator[str]:
-    server = kind(policy, port=0, metadata=metadata)
-    server.start()
-    url = server.url
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield url
-    finally:
-        server.stop()
-        thread.join(20)
-        assert not thread.is_alive()
+    with support.served(kind(policy, port=0, metadata=metadata)) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import math
 import os
 import re
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support import served
 
 from service_clients.openpi.server import WebsocketPolicyServer
 
@@ -38,15 +38,8 @@ def test_the_policy_may_be_on_another_server() -> None:
                 "actions": np.stack([(0.8 * at + math.pi) % (2 * math.pi) - math.pi, np.sin(1.5 * at) / 2], 1)
             }
 
-    server = WebsocketPolicyServer(Plan(), port=0)
-    server.start()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with served(WebsocketPolicyServer(Plan(), port=0)) as server:
         done = run("--seconds", "2", server.url)
-    finally:
-        server.stop()
-        thread.join(20)
     assert (done.returncode, done.stderr) == (0, "")
     found = re.search(r"tracking error: ([\d.]+) mrad rms", done.stdout)
     assert found

@@ -11,6 +11,7 @@ import cv2
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
 import pytest
+from support import served
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
@@ -387,19 +388,12 @@ class Same:
 )
 def test_our_server_declares_what_it_decodes_to_our_client_alone(kind: Any, client: Any) -> None:
     image, policy = photograph(), Same()
-    server = kind(policy, port=0, metadata={"model": "m"})
-    server.start()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with served(kind(policy, port=0, metadata={"model": "m"})) as server:
         with client(server.url, compress="png") as ours:
             assert ours.get_server_metadata() == {"model": "m"}
             small = ours.infer({"image": image, "turned": image[:, ::-1]}).timing.sent_bytes
         with connect(server.url, compression=None) as stock:
             metadata = stock.recv()
-    finally:
-        server.stop()
-        thread.join(20)
     assert small < image.nbytes
     np.testing.assert_array_equal(policy.seen[0]["image"], image)
     np.testing.assert_array_equal(policy.seen[0]["turned"], image[:, ::-1])

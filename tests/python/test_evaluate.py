@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any, Callable, Iterator
 import numpy as np
 import pytest
 from peers import harness
+from support import served
 
 from service_clients.demo import expert
 from service_clients.evaluate.__main__ import main
@@ -96,12 +96,7 @@ def host() -> Iterator[Callable[[Any], str]]:
 
     def start(policy: Any) -> str:
         server = WebsocketPolicyServer(policy, port=0, metadata={"policy": type(policy).__name__})
-        server.start()
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        stack.callback(thread.join, 20.0)
-        stack.callback(server.stop)
-        return server.url
+        return stack.enter_context(served(server)).url
 
     with contextlib.ExitStack() as stack:
         yield start

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import websockets.exceptions
 import websockets.sync.client
+from support import served
 
 from service_clients._axon.msgpack_numpy import packb, unpackb
 from service_clients._axon.server import PolicyServer
@@ -54,19 +54,6 @@ def hear(peer: websockets.sync.client.ClientConnection) -> Any:
     message = peer.recv()
     assert isinstance(message, bytes)
     return unpackb(message)
-
-
-@contextmanager
-def served(server: PolicyServer) -> Iterator[PolicyServer]:
-    server.start()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture

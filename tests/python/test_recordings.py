@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
@@ -15,6 +14,7 @@ from typing import Any, Iterator
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
 import pytest
+from support import served
 
 from service_clients._axon.msgpack_numpy import packb, unpackb
 from service_clients._axon.recording import Recording
@@ -45,13 +45,8 @@ class Counter:
 
 @pytest.fixture
 def server() -> Iterator[PolicyServer]:
-    running = WebsocketPolicyServer(Counter(), port=0, metadata={"action_horizon": 4})
-    running.start()
-    thread = threading.Thread(target=running.serve_forever)
-    thread.start()
-    yield running
-    running.stop()
-    thread.join(20)
+    with served(WebsocketPolicyServer(Counter(), port=0, metadata={"action_horizon": 4})) as running:
+        yield running
 
 
 @pytest.fixture

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 from netns import FarMachine
+from support import served
 
 from service_clients.openpi.client import WebsocketClientPolicy
 from service_clients.openpi.server import WebsocketPolicyServer
@@ -47,19 +46,6 @@ class Echo:
     def infer(self, obs: dict[str, Any]) -> dict[str, Any]:
         time.sleep(obs.get("seconds", 0))
         return obs
-
-
-@contextmanager
-def served(server: WebsocketPolicyServer) -> Iterator[WebsocketPolicyServer]:
-    server.start()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
 
 
 def wait_for_connections(server: WebsocketPolicyServer, count: int) -> None:
