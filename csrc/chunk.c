@@ -1,15 +1,13 @@
 /* See axon/chunk.h: the slow side. Observations are submitted, one thread asks the policy, episodes begin anew. */
 #include "chunk_internal.h"
 #include "service_internal.h"
+#include "thread.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -25,13 +23,6 @@ static axon_status check_engine(const axon_chunk_engine *engine, axon_error *err
     if (engine->owner != getpid())
         return axi_fail(err, AXON_EINVAL, "engine: it was opened before fork(); open another in the child");
     return AXON_OK;
-}
-
-/* Waits on a condition until `deadline`; false when that has passed. */
-static bool wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, axi_time deadline)
-{
-    struct timespec end = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
-    return pthread_cond_timedwait(condition, lock, &end) != ETIMEDOUT;
 }
 
 /* ---- percentiles --------------------------------------------------------------------------- */
@@ -221,7 +212,8 @@ static bool may_try_again(axon_chunk_engine *engine, const axi_job *job, unsigne
     axi_time end = axi_deadline(pause_ms);
     atomic_store(&engine->is_busy, false);
     pthread_cond_broadcast(&engine->arrive);
-    while (!is_void(engine, job) && !engine->pending.data && wait_until(&engine->wake, &engine->lock, end))
+    while (!is_void(engine, job) && !engine->pending.data &&
+           axi_condition_wait(&engine->wake, &engine->lock, end))
         continue;
     if (is_void(engine, job) || engine->pending.data) return false;
     atomic_store(&engine->is_busy, true);
@@ -410,8 +402,7 @@ static axon_status wait_for(axon_chunk_engine *engine, condition is_met, axi_tim
     axon_status status = AXON_OK;
     uint64_t cancels = engine->cancels;
     while (status == AXON_OK && !is_met(engine)) {
-        axi_time slice = axi_deadline(AXI_LOOK_UP_MS);
-        bool is_woken = wait_until(&engine->arrive, &engine->lock, slice < deadline ? slice : deadline);
+        bool is_woken = axi_condition_wait_a_while(&engine->arrive, &engine->lock, deadline);
         if (engine->cancels != cancels)
             return axi_fail(err, AXON_ECANCELED, "cancelled from another thread");
         if (is_woken) continue;
@@ -669,25 +660,16 @@ static axon_status configure(axon_chunk_engine *engine, const axon_chunk_options
 
 static void prepare(axon_chunk_engine *engine)
 {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&engine->wake, &monotonic);
-    pthread_cond_init(&engine->arrive, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    axi_condition_init(&engine->wake);
+    axi_condition_init(&engine->arrive);
     pthread_mutex_init(&engine->lock, NULL);
     engine->owner = getpid();
     atomic_store(&engine->generation, 1); /* the controller has seen none yet: an observation is wanted */
 }
 
-/* Signals are for the caller's threads. */
 static axon_status start(axon_chunk_engine *engine, axon_error *err)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&engine->worker, NULL, work, engine);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int failed = axi_thread_start(&engine->worker, work, engine);
     if (!failed) return AXON_OK;
     return axi_fail(err, AXON_ENOMEM, "no thread for the engine: %s", strerror(failed));
 }
@@ -768,7 +750,7 @@ static bool end_worker(axon_chunk_engine *engine)
     pthread_cond_broadcast(&engine->wake);
     while (!is_orphan && !engine->has_ended) {
         if (engine->in_call && engine->policy) axon_policy_cancel(engine->policy);
-        wait_until(&engine->arrive, &engine->lock, axi_deadline(CLOSE_LOOK_UP_MS));
+        axi_condition_wait(&engine->arrive, &engine->lock, axi_deadline(CLOSE_LOOK_UP_MS));
     }
     pthread_mutex_unlock(&engine->lock);
     if (is_orphan)

@@ -5,6 +5,7 @@
 #include "server_internal.h"
 #include "service_internal.h"
 #include "spare.h"
+#include "thread.h"
 #include "value_internal.h"
 #include "ws_frame.h"
 #include "ws_server.h"
@@ -337,11 +338,8 @@ static void on_woken(void *user)
 static axon_status read_options(axon_server_options *o, const axon_server_options *given, axon_error *err)
 {
     axon_status status = axi_options_read(o, sizeof *o, given, err);
+    if (status == AXON_OK) status = axi_options_listen(&o->host, &o->port, DEFAULT_PORT, err);
     if (status != AXON_OK) return status;
-    if (!o->host || !*o->host) o->host = "127.0.0.1";
-    if (o->port < AXON_ANY_PORT || o->port > UINT16_MAX)
-        return axi_fail(err, AXON_EINVAL, "port: %" PRId32 " is none", o->port);
-    if (o->port == 0) o->port = DEFAULT_PORT;
     if (o->dialect != AXON_DIALECT_AUTO && o->dialect != AXON_OPENPI && o->dialect != AXON_WEBPOLICY)
         return axi_fail(err, AXON_EINVAL, "dialect: %d is none that servers speak", (int)o->dialect);
     if (o->api_key && !*o->api_key) return axi_fail(err, AXON_EINVAL, "api_key: it is empty");
@@ -439,24 +437,11 @@ static axon_status open_room(axon_server *server, const axon_server_options *o, 
     if (status == AXON_OK) {
         atomic_store(&server->wakeable, server->room);
         server->port = axi_ws_server_port(server->room);
-        const char *form = strchr(o->host, ':') && *o->host != '[' ? "ws://[%s]:%d" : "ws://%s:%d";
-        if (asprintf(&server->url, form, o->host, (int)server->port) < 0) {
-            server->url = NULL;
-            status = axi_no_memory(err, strlen(o->host));
-        }
+        server->url = axi_ws_server_url(server->room, o->host);
+        if (!server->url) status = axi_no_memory(err, strlen(o->host));
     }
     pthread_mutex_unlock(&server->lock);
     return status;
-}
-
-static void init_waiting(axon_server *server)
-{
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&server->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    pthread_mutex_init(&server->lock, NULL);
 }
 
 static void free_server(axon_server *server)
@@ -479,7 +464,8 @@ static axon_status open_server(axon_server **server, const axon_value *metadata,
     if (status != AXON_OK) return status;
     axon_server *made = calloc(1, sizeof *made);
     if (!made) return axi_no_memory(err, sizeof *made);
-    init_waiting(made);
+    axi_condition_init(&made->changed);
+    pthread_mutex_init(&made->lock, NULL);
     made->owner = getpid();
     made->dialect = o.dialect;
     made->max_message_bytes = o.max_message_bytes;
@@ -791,15 +777,6 @@ static axon_status hand_out(visitor *client, incoming *message, axon_request **r
     return AXON_OK;
 }
 
-/* Waits for a change, for a while; with the lock held. */
-static void wait_for_change(axon_server *server, axi_time deadline)
-{
-    axi_time until = axi_now() + (axi_time)AXI_LOOK_UP_MS * 1000000;
-    if (deadline < until) until = deadline;
-    struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
-    pthread_cond_timedwait(&server->changed, &server->lock, &at);
-}
-
 /* Waits for a message. */
 static axon_status next_message(axon_server *server, axi_time deadline, visitor **whose, incoming **message,
                                 axon_error *err)
@@ -809,7 +786,7 @@ static axon_status next_message(axon_server *server, axi_time deadline, visitor 
         bool is_stopping = atomic_load(&server->is_stopping);
         *message = is_stopping ? NULL : take_turn(server, whose);
         if (!*message && !is_stopping && axi_left_ms(deadline, 1) > 0) {
-            wait_for_change(server, deadline);
+            axi_condition_wait_a_while(&server->changed, &server->lock, deadline);
             is_stopping = atomic_load(&server->is_stopping);
             *message = is_stopping ? NULL : take_turn(server, whose);
         }
@@ -906,7 +883,7 @@ static void wait_for_goodbyes(axon_server *server)
     axi_time deadline = axi_deadline(server->stop_timeout_ms);
     pthread_mutex_lock(&server->lock);
     while ((server->clients || server->held) && axi_left_ms(deadline, 1) > 0)
-        wait_for_change(server, deadline);
+        axi_condition_wait_a_while(&server->changed, &server->lock, deadline);
     pthread_mutex_unlock(&server->lock);
 }
 

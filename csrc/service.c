@@ -1,6 +1,8 @@
 /* See axon/service.h and service_internal.h. */
 #include "service_internal.h"
 
+#include <axon/server.h>
+
 #include "http.h"
 #include "json.h"
 #include "value_internal.h"
@@ -39,6 +41,15 @@ axon_status axi_options_read(void *options, size_t size, const void *given, axon
         if (((const char *)given)[i])
             return axi_fail(err, AXON_EINVAL, "options: byte %zu asks for what this axon does not know", i);
     memcpy(options, given, given_size < size ? given_size : size);
+    return AXON_OK;
+}
+
+axon_status axi_options_listen(const char **host, int32_t *port, int32_t standard, axon_error *err)
+{
+    if (*port < AXON_ANY_PORT || *port > UINT16_MAX)
+        return axi_fail(err, AXON_EINVAL, "port: %" PRId32 " is none", *port);
+    if (!*host || !**host) *host = "127.0.0.1";
+    if (*port == 0) *port = standard;
     return AXON_OK;
 }
 

@@ -28,6 +28,9 @@ typedef struct axi_call {
  * newer one, as long as it asks for nothing unknown). Every such struct begins with its size. */
 axon_status axi_options_read(void *options, size_t size, const void *given, axon_error *err);
 
+/* What a server listens on, with the defaults filled in: 127.0.0.1, and `standard` for port 0. */
+axon_status axi_options_listen(const char **host, int32_t *port, int32_t standard, axon_error *err);
+
 /* One request: a POST of `body`, or a GET when that is NULL. Hands over one member of the reply, a list, or the whole
  * when `member` is NULL; `as_tree` parses it whatever the service's reply_form is. */
 axon_status axi_service_call(axon_service *service, const char *path, const axon_value *body,

@@ -7,6 +7,7 @@
 #include <axon/simulator_server.h>
 
 #include "service_internal.h"
+#include "thread.h"
 #include "ws_resolve.h"
 #include "zmq_socket.h"
 
@@ -14,7 +15,6 @@
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,15 +102,6 @@ static void wake(axon_simulator_session *session)
     if (server->front == session) eventfd_write(server->front_fd, 1);
 }
 
-static void init_condition(pthread_cond_t *condition)
-{
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
-
 /* ---- sessions; with the lock held ---------------------------------------------------------- */
 
 static axon_simulator_session *find_session(axon_simulator_server *server, const axi_zmq_peer *peer)
@@ -127,7 +118,7 @@ static axon_simulator_session *begin_session(axon_simulator_server *server, cons
     if (!made) return NULL;
     *made = (axon_simulator_session){
         .server = server, .peer = *peer, .idle_since = axi_now(), .next = server->sessions};
-    init_condition(&made->changed);
+    axi_condition_init(&made->changed);
     snprintf(made->name, sizeof made->name, "session %" PRIu64, ++server->numbered);
     server->sessions = made;
     server->count++;
@@ -374,11 +365,8 @@ static axon_status read_options(axon_simulator_server_options *o,
                                 const axon_simulator_server_options *given, axon_error *err)
 {
     axon_status status = axi_options_read(o, sizeof *o, given, err);
+    if (status == AXON_OK) status = axi_options_listen(&o->host, &o->port, DEFAULT_PORT, err);
     if (status != AXON_OK) return status;
-    if (!o->host || !*o->host) o->host = "127.0.0.1";
-    if (o->port < AXON_ANY_PORT || o->port > UINT16_MAX)
-        return axi_fail(err, AXON_EINVAL, "port: %" PRId32 " is none", o->port);
-    if (o->port == 0) o->port = DEFAULT_PORT;
     if (!o->max_sessions) o->max_sessions = DEFAULT_SESSIONS;
     if (o->max_sessions > MAX_SESSIONS)
         return axi_fail(err, AXON_EINVAL, "max_sessions: %" PRIu32 ", limit %d", o->max_sessions,
@@ -421,14 +409,9 @@ static axon_status listen_on(axon_simulator_server *server, axon_error *err)
     return AXON_OK;
 }
 
-/* Signals are the application's: none is handled on a thread that it does not know. */
 static axon_status start_thread(axon_simulator_server *server, axon_error *err)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    server->has_thread = pthread_create(&server->thread, NULL, work, server) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    server->has_thread = axi_thread_start(&server->thread, work, server) == 0;
     return server->has_thread ? AXON_OK : axi_fail(err, AXON_ENOMEM, "server: no thread could be started");
 }
 
@@ -447,7 +430,7 @@ axon_status axon_simulator_server_open(axon_simulator_server **server,
         made->front_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         made->context = axi_zmq_context_new();
         pthread_mutex_init(&made->lock, NULL);
-        init_condition(&made->changed);
+        axi_condition_init(&made->changed);
         if (made->wake_fd < 0 || made->front_fd < 0 || !made->context)
             status = axi_fail(&failure, AXON_ENOMEM, "server: out of memory, threads or descriptors");
         if (status == AXON_OK) status = listen_on(made, &failure);
@@ -488,10 +471,7 @@ static axon_status check(const axon_simulator_server *server, axon_error *err)
 static axon_status wait_for(axon_simulator_server *server, pthread_cond_t *condition, axi_time deadline,
                             axon_error *err)
 {
-    axi_time until = axi_now() + (axi_time)AXI_LOOK_UP_MS * 1000000;
-    if (deadline < until) until = deadline;
-    struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
-    if (pthread_cond_timedwait(condition, &server->lock, &at) == 0) return AXON_OK;
+    if (axi_condition_wait_a_while(condition, &server->lock, deadline)) return AXON_OK;
     pthread_mutex_unlock(&server->lock);
     bool is_interrupted = axi_interrupted();
     pthread_mutex_lock(&server->lock);

@@ -2,17 +2,16 @@
 #include "iso_time.h"
 #include "service_internal.h"
 #include "stream_internal.h"
+#include "thread.h"
 #include "ws.h"
 #include "ws_dial.h"
 #include "ws_url.h"
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MIB (1024ull * 1024)
@@ -53,30 +52,6 @@ axon_status axi_stream_check_waiting(const axon_stream *stream, axon_error *err)
     if (stream->is_canceled) return axi_fail(err, AXON_ECANCELED, "%s: cancelled", stream->url);
     if (stream->is_over) return axi_fail(err, AXON_ECONNECT, "%s: %s", stream->url, stream->trouble);
     return AXON_OK;
-}
-
-static void wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, axi_time until)
-{
-    struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
-    pthread_cond_timedwait(condition, lock, &at);
-}
-
-/* Waits for a change, for a while: callers look up for interrupts in between. */
-void axi_stream_wait(axon_stream *stream, pthread_cond_t *condition, axi_time deadline)
-{
-    axi_time until = axi_now() + AXI_LOOK_UP_MS * MS;
-    wait_until(condition, &stream->lock, until < deadline ? until : deadline);
-}
-
-/* Signals are for the application's threads. */
-bool axi_stream_start_thread(pthread_t *thread, void *(*function)(void *), axon_stream *stream)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(thread, NULL, function, stream);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error == 0;
 }
 
 void axi_stream_wake(axon_stream *stream)
@@ -121,7 +96,7 @@ static bool wait_for_room(axon_stream *stream, const axi_channel *channel, const
         if (atomic_load(&stream->is_closing)) return false;
         axi_stream_send_all(stream);
         if (stream->ws) axi_ws_attend(stream->ws);
-        wait_until(&stream->moved, &stream->lock, axi_now() + AXI_LOOK_UP_MS * MS);
+        axi_condition_wait_a_while(&stream->moved, &stream->lock, AXI_NEVER);
     }
     return true;
 }
@@ -331,13 +306,9 @@ static axon_status read_options(axon_stream_options *o, const axon_stream_option
 
 static void prepare_waiting(axon_stream *stream)
 {
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&stream->arrived, &monotonic);
-    pthread_cond_init(&stream->moved, &monotonic);
-    pthread_cond_init(&stream->sent, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    axi_condition_init(&stream->arrived);
+    axi_condition_init(&stream->moved);
+    axi_condition_init(&stream->sent);
     pthread_mutex_init(&stream->lock, NULL);
 }
 
@@ -386,7 +357,7 @@ static axon_status start(axon_stream *stream, axon_error *err)
     const axon_stream_options *o = &stream->options;
     axon_status status = dial(stream, o->connect_once ? 0 : o->retry_min_ms, &stream->ws, err);
     if (status != AXON_OK) return status;
-    stream->has_thread = axi_stream_start_thread(&stream->thread, run, stream);
+    stream->has_thread = axi_thread_start(&stream->thread, run, stream) == 0;
     return stream->has_thread ? AXON_OK
                               : axi_fail(err, AXON_ENOMEM, "%s: no thread could be started", stream->url);
 }

@@ -4,6 +4,7 @@
 #include "json.h"
 #include "stream_internal.h"
 #include "stream_server_internal.h"
+#include "thread.h"
 #include "ws_frame.h"
 
 #include <stdio.h>
@@ -199,7 +200,8 @@ axon_status axon_stream_server_next(axon_stream_server *server, uint32_t timeout
         pthread_mutex_lock(&server->lock);
         bool is_stopping = atomic_load(&server->is_stopping);
         axi_incoming *found = is_stopping ? NULL : take_command(server);
-        if (!found && !is_stopping && !is_late) axi_stream_server_wait(server, deadline);
+        if (!found && !is_stopping && !is_late)
+            axi_condition_wait_a_while(&server->changed, &server->lock, deadline);
         pthread_mutex_unlock(&server->lock);
         if (found) {
             *command = &found->told;

@@ -152,12 +152,6 @@ axon_status axi_stream_check(const axon_stream *stream, axon_error *err);
 /* Whether a call that waits has to end; with the lock held. */
 axon_status axi_stream_check_waiting(const axon_stream *stream, axon_error *err);
 
-/* Waits on a condition that goes by CLOCK_MONOTONIC, for a while: callers look up for interrupts in between. */
-void axi_stream_wait(axon_stream *stream, pthread_cond_t *condition, axi_time deadline);
-
-/* A thread that hears no signals: those are for the application's. */
-bool axi_stream_start_thread(pthread_t *thread, void *(*function)(void *), axon_stream *stream);
-
 /* Something is there for the stream's thread to do; with the lock held. */
 void axi_stream_wake(axon_stream *stream);
 

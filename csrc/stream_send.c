@@ -1,5 +1,6 @@
 /* Commands on their way. See stream_internal.h. */
 #include "stream_internal.h"
+#include "thread.h"
 #include "value_internal.h"
 
 #include <stdlib.h>
@@ -77,7 +78,7 @@ static axon_status wait_for_sending(axon_stream *stream, axi_command *command, a
                            : axi_fail(err, AXON_ECANCELED, "%s: %s", stream->url,
                                       is_interrupted ? "interrupted" : "cancelled");
         }
-        axi_stream_wait(stream, &stream->sent, is_late ? AXI_NEVER : command->deadline);
+        axi_condition_wait_a_while(&stream->sent, &stream->lock, is_late ? AXI_NEVER : command->deadline);
         if (command->is_done) break;
         pthread_mutex_unlock(&stream->lock);
         if (axi_interrupted()) is_interrupted = true;

@@ -3,6 +3,7 @@
 #include "service_internal.h"
 #include "stream_internal.h"
 #include "stream_server_internal.h"
+#include "thread.h"
 #include "value_internal.h"
 #include "ws_frame.h"
 
@@ -10,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MIB (1024ull * 1024)
@@ -49,22 +49,12 @@ struct axi_visitor {
     axi_visitor *next, **from; /* `from` points at what points at it */
 };
 
-/* ---- what both files use ------------------------------------------------------------------- */
-
 axon_status axi_stream_server_check(const axon_stream_server *server, axon_error *err)
 {
     if (!server) return axi_fail(err, AXON_EINVAL, "server: it is NULL");
     if (server->owner != getpid())
         return axi_fail(err, AXON_EINVAL, "server: it is another process's, this one was forked");
     return AXON_OK;
-}
-
-void axi_stream_server_wait(axon_stream_server *server, axi_time deadline)
-{
-    axi_time until = axi_now() + (axi_time)AXI_LOOK_UP_MS * 1000000;
-    if (deadline < until) until = deadline;
-    struct timespec at = {.tv_sec = until / 1000000000, .tv_nsec = until % 1000000000};
-    pthread_cond_timedwait(&server->changed, &server->lock, &at);
 }
 
 /* ---- sending ------------------------------------------------------------------------------- */
@@ -348,11 +338,8 @@ static axon_status read_options(axon_stream_server_options *o, const axon_stream
                                 axon_error *err)
 {
     axon_status status = axi_options_read(o, sizeof *o, given, err);
+    if (status == AXON_OK) status = axi_options_listen(&o->host, &o->port, DEFAULT_PORT, err);
     if (status != AXON_OK) return status;
-    if (!o->host || !*o->host) o->host = "127.0.0.1";
-    if (o->port < AXON_ANY_PORT || o->port > UINT16_MAX)
-        return axi_fail(err, AXON_EINVAL, "port: %" PRId32 " is none", o->port);
-    if (o->port == 0) o->port = DEFAULT_PORT;
     const struct {
         uint32_t *option, standard, most;
         const char *name;
@@ -392,25 +379,12 @@ static axon_status open_room(axon_stream_server *server, axon_error *err)
     if (status == AXON_OK) {
         atomic_store(&server->wakeable, server->room);
         server->port = axi_ws_server_port(server->room);
-        const char *form = strchr(o->host, ':') && *o->host != '[' ? "ws://[%s]:%d" : "ws://%s:%d";
-        if (asprintf(&server->url, form, o->host, (int)server->port) < 0) {
-            server->url = NULL;
-            status = axi_no_memory(err, strlen(o->host));
-        }
+        server->url = axi_ws_server_url(server->room, o->host);
+        if (!server->url) status = axi_no_memory(err, strlen(o->host));
     }
     server->options.host = NULL; /* the caller's */
     pthread_mutex_unlock(&server->lock);
     return status;
-}
-
-static void init_waiting(axon_stream_server *server)
-{
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&server->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    pthread_mutex_init(&server->lock, NULL);
 }
 
 axon_status axon_stream_server_open(axon_stream_server **server, const axon_stream_server_options *opts,
@@ -424,7 +398,8 @@ axon_status axon_stream_server_open(axon_stream_server **server, const axon_stre
     if (!made) return axi_no_memory(err, sizeof *made);
     made->options = o;
     made->owner = getpid();
-    init_waiting(made);
+    axi_condition_init(&made->changed);
+    pthread_mutex_init(&made->lock, NULL);
     status = open_room(made, err);
     if (status == AXON_OK)
         *server = made;
@@ -469,7 +444,7 @@ static void wait_for_goodbyes(axon_stream_server *server)
     axi_time deadline = axi_deadline(server->options.stop_timeout_ms);
     pthread_mutex_lock(&server->lock);
     while (server->clients && axi_left_ms(deadline, 1) > 0)
-        axi_stream_server_wait(server, deadline);
+        axi_condition_wait_a_while(&server->changed, &server->lock, deadline);
     pthread_mutex_unlock(&server->lock);
 }
 

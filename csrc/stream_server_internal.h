@@ -45,9 +45,6 @@ struct axon_stream_server {
 /* AXON_EINVAL when there is none, or it is another process's. */
 axon_status axi_stream_server_check(const axon_stream_server *server, axon_error *err);
 
-/* Waits for a change, for a while; with the lock held. */
-void axi_stream_server_wait(axon_stream_server *server, axi_time deadline);
-
 /* What a client of the robot_control endpoint said; on the network's thread. */
 void axi_stream_server_hear(axon_stream_server *server, axi_ws_peer *peer, axi_ws_message *message);
 

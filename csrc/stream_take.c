@@ -1,6 +1,7 @@
 /* Handing messages over: to who asks, to the subscriber, to who waits for a status. See stream_internal.h. */
 #include "service_internal.h"
 #include "stream_internal.h"
+#include "thread.h"
 #include "utf8.h"
 
 #include <inttypes.h>
@@ -66,7 +67,7 @@ static axon_status wait_for_message(axon_stream *stream, const axon_message_filt
         *item = status == AXON_OK && !stream->is_canceled ? take(stream, filter) : NULL;
         if (!*item && status == AXON_OK) status = axi_stream_check_waiting(stream, err);
         bool waits = !*item && status == AXON_OK && axi_left_ms(deadline, 1) > 0;
-        if (waits) axi_stream_wait(stream, &stream->arrived, deadline);
+        if (waits) axi_condition_wait_a_while(&stream->arrived, &stream->lock, deadline);
         pthread_mutex_unlock(&stream->lock);
         if (*item || status != AXON_OK) return status;
         if (!waits) return fail_late(stream, "no message", err);
@@ -117,7 +118,7 @@ static axon_status begin_calling(axon_stream *stream, axon_message_function func
     stream->function = function;
     stream->user = user;
     stream->ends_caller = false;
-    stream->has_caller = axi_stream_start_thread(&stream->caller, call, stream);
+    stream->has_caller = axi_thread_start(&stream->caller, call, stream) == 0;
     return stream->has_caller ? AXON_OK
                               : axi_fail(err, AXON_ENOMEM, "%s: no thread could be started", stream->url);
 }
@@ -191,7 +192,7 @@ axon_status axon_stream_wait_status(axon_stream *stream, const char *command_id,
         axi_item *item = find_status(stream, command_id, statuses, last);
         if (!item) status = axi_stream_check_waiting(stream, err);
         bool waits = !item && status == AXON_OK && axi_left_ms(deadline, 1) > 0;
-        if (waits) axi_stream_wait(stream, &stream->arrived, deadline);
+        if (waits) axi_condition_wait_a_while(&stream->arrived, &stream->lock, deadline);
         pthread_mutex_unlock(&stream->lock);
         if (item) *message = &item->told;
         if (item || status != AXON_OK) return status;

@@ -1,16 +1,15 @@
 /* See ws.h. */
+#include "thread.h"
 #include "ws_check.h"
 #include "ws_dial.h"
 #include "ws_internal.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 /* How often the thread that answers pings looks: servers allow seconds, 20 of them by default. */
@@ -226,13 +225,9 @@ void axi_ws_beat(axi_ws *ws)
 
 static bool sleep_for_a_tick(axi_ws *ws)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += TICK_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    axi_time until = axi_deadline(TICK_MS);
     pthread_mutex_lock(&ws->stop_lock);
-    while (!ws->is_stopping && pthread_cond_timedwait(&ws->stop, &ws->stop_lock, &until) == 0)
+    while (!ws->is_stopping && axi_condition_wait(&ws->stop, &ws->stop_lock, until))
         ;
     bool goes_on = !ws->is_stopping;
     pthread_mutex_unlock(&ws->stop_lock);
@@ -249,11 +244,7 @@ static void *tick_on(void *argument)
 
 static bool start_ticker(axi_ws *ws)
 {
-    sigset_t all, before; /* signals are the application's */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    ws->has_ticker = pthread_create(&ws->ticker, NULL, tick_on, ws) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    ws->has_ticker = axi_thread_start(&ws->ticker, tick_on, ws) == 0;
     return ws->has_ticker;
 }
 
@@ -274,11 +265,7 @@ static void prepare_locks(axi_ws *ws)
 {
     pthread_mutex_init(&ws->lock, NULL);
     pthread_mutex_init(&ws->stop_lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&ws->stop, &attributes);
-    pthread_condattr_destroy(&attributes);
+    axi_condition_init(&ws->stop);
 }
 
 static void release(axi_ws *ws, bool in_child)

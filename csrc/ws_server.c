@@ -1,10 +1,11 @@
 /* See ws_server.h. */
 #include "ws_server_internal.h"
 
+#include "thread.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,13 @@ uint16_t axi_ws_server_port(const axi_ws_server *server)
     return server->port;
 }
 
+char *axi_ws_server_url(const axi_ws_server *server, const char *host)
+{
+    char *url;
+    const char *form = strchr(host, ':') && *host != '[' ? "ws://[%s]:%u" : "ws://%s:%u";
+    return asprintf(&url, form, host, (unsigned)server->port) < 0 ? NULL : url;
+}
+
 unsigned axi_ws_server_count(const axi_ws_server *server)
 {
     return atomic_load(&server->connected);
@@ -215,14 +223,9 @@ static void *run(void *user)
     return NULL;
 }
 
-/* Signals are for the application's threads. */
 static axon_status start_thread(axi_ws_server *server, axon_error *err)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&server->thread, NULL, run, server);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = axi_thread_start(&server->thread, run, server);
     server->has_thread = error == 0;
     return error ? axi_fail(err, AXON_ENOMEM, "server: no thread can be started: %s", strerror(error))
                  : AXON_OK;

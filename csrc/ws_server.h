@@ -50,6 +50,9 @@ axon_status axi_ws_server_open(axi_ws_server **server, const axi_ws_server_optio
                                const axi_ws_server_events *events, void *user, axon_error *err);
 uint16_t axi_ws_server_port(const axi_ws_server *server);
 
+/* "ws://127.0.0.1:8000", of the host that it was opened with: malloc'ed. NULL when memory ran out. */
+char *axi_ws_server_url(const axi_ws_server *server, const char *host);
+
 /* Any thread, signal handlers too. */
 void axi_ws_server_wake(axi_ws_server *server);
 
