@@ -2,6 +2,7 @@
 #include <axon/server.h>
 
 #include "pack.h"
+#include "queue.h"
 #include "server_internal.h"
 #include "service_internal.h"
 #include "spare.h"
@@ -35,7 +36,7 @@ static const char goodbye_after_error[] = "Internal server error. Traceback incl
 
 /* A message that waits to be handed out. */
 typedef struct incoming {
-    struct incoming *next;
+    axi_place place;
     axi_ws_message message;
     axi_time arrived;
 } incoming;
@@ -47,11 +48,12 @@ typedef struct visitor {
     unsigned references;   /* the connection, and the request that is under way */
     bool keeps_connection; /* after an error: it is axon's own */
     bool is_gone, is_busy, is_ready, is_leaving;
-    incoming *first, *last;
+    axi_queue messages;
     size_t waiting;
     uint64_t waiting_bytes;
-    axi_time previous_total;                   /* negative: there was none */
-    struct visitor *next_ready, *next, **from; /* `from` points at what points at it */
+    axi_time previous_total; /* negative: there was none */
+    axi_place place;
+    struct visitor *next, **from; /* `from` points at what points at it */
 } visitor;
 
 struct axon_server {
@@ -68,7 +70,7 @@ struct axon_server {
     pthread_cond_t changed;
     axi_ws_server *room; /* NULL once it is closed */
     visitor *clients;
-    visitor *first_ready, *last_ready;
+    axi_queue ready;
     uint64_t held; /* requests that were handed out and not answered */
     bool is_closed;
     bool said_goodbye;
@@ -115,40 +117,25 @@ static void unlink_client(visitor *client)
  * to be woken then: best when the lock is free, which it would run into. */
 static bool queue_client(axon_server *server, visitor *client)
 {
-    bool may =
-        client->first && !client->is_busy && !client->is_ready && !client->is_gone && !client->is_leaving;
+    bool may = client->messages.first && !client->is_busy && !client->is_ready && !client->is_gone &&
+               !client->is_leaving;
     if (!may || axi_ws_peer_pending(client->peer) > 0) return false;
     client->is_ready = true;
-    client->next_ready = NULL;
-    if (server->last_ready)
-        server->last_ready->next_ready = client;
-    else
-        server->first_ready = client;
-    server->last_ready = client;
+    axi_queue_add(&server->ready, &client->place);
     return true;
 }
 
 static visitor *take_ready(axon_server *server)
 {
-    visitor *client = server->first_ready;
-    if (!client) return NULL;
-    server->first_ready = client->next_ready;
-    if (!server->first_ready) server->last_ready = NULL;
-    client->is_ready = false;
+    visitor *client = AXI_PLACED(axi_queue_take(&server->ready), visitor, place);
+    if (client) client->is_ready = false;
     return client;
 }
 
 static void unqueue_client(axon_server *server, visitor *client)
 {
     if (!client->is_ready) return;
-    visitor *before = NULL;
-    for (visitor *at = server->first_ready; at != client; at = at->next_ready)
-        before = at;
-    if (before)
-        before->next_ready = client->next_ready;
-    else
-        server->first_ready = client->next_ready;
-    if (server->last_ready == client) server->last_ready = before;
+    axi_queue_remove(&server->ready, &client->place);
     client->is_ready = false;
 }
 
@@ -164,10 +151,8 @@ static void release(axon_server *server, uint64_t bytes)
 
 static incoming *take_message(axon_server *server, visitor *client)
 {
-    incoming *message = client->first;
+    incoming *message = AXI_PLACED(axi_queue_take(&client->messages), incoming, place);
     if (!message) return NULL;
-    client->first = message->next;
-    if (!client->first) client->last = NULL;
     client->waiting--;
     client->waiting_bytes -= message->message.length;
     if (!client->is_gone && !is_full(server, client)) axi_ws_peer_hold(client->peer, false);
@@ -274,11 +259,7 @@ static void on_received(void *user, axi_ws_peer *peer, axi_ws_message *message)
     }
     *kept = (incoming){.message = *message, .arrived = axi_now()};
     pthread_mutex_lock(&server->lock);
-    if (client->last)
-        client->last->next = kept;
-    else
-        client->first = kept;
-    client->last = kept;
+    axi_queue_add(&client->messages, &kept->place);
     client->waiting++;
     client->waiting_bytes += message->length;
     if (is_full(server, client)) axi_ws_peer_hold(peer, true);

@@ -6,6 +6,7 @@
  * session does, and looks after all that is not a session's. */
 #include <axon/simulator_server.h>
 
+#include "queue.h"
 #include "service_internal.h"
 #include "thread.h"
 #include "ws_resolve.h"
@@ -38,7 +39,7 @@ enum {
 
 /* A message that waits for its session's thread. */
 typedef struct incoming {
-    struct incoming *next;
+    axi_place place;
     axi_zmq_frame frame;
     size_t length;
 } incoming;
@@ -47,7 +48,7 @@ struct axon_simulator_session {
     axon_simulator_server *server;
     axi_zmq_peer peer;
     char name[32];
-    incoming *first, *last;
+    axi_queue messages;
     unsigned waiting;
     bool is_held;        /* it was accepted, and its host has not closed it */
     bool is_busy;        /* a request of it is under way */
@@ -56,7 +57,8 @@ struct axon_simulator_session {
     bool was_understood; /* a request of it was one */
     axi_time idle_since;
     pthread_cond_t changed;
-    axon_simulator_session *next, *next_new;
+    axi_place place; /* among the new ones */
+    axon_simulator_session *next;
 };
 
 struct axon_simulator_request {
@@ -80,9 +82,9 @@ struct axon_simulator_server {
     pthread_cond_t changed;
     axi_router *router; /* NULL once it is closed */
     axon_simulator_session *sessions;
-    axon_simulator_session *first_new, *last_new; /* that nobody has accepted */
-    uint32_t count;                               /* of sessions */
-    uint32_t held;                                /* sessions with a host */
+    axi_queue newcomers; /* sessions that nobody has accepted */
+    uint32_t count;      /* of sessions */
+    uint32_t held;       /* sessions with a host */
     uint64_t waiting_bytes;
     uint64_t numbered; /* sessions so far */
     axon_simulator_session *front;
@@ -123,21 +125,15 @@ static axon_simulator_session *begin_session(axon_simulator_server *server, cons
     server->sessions = made;
     server->count++;
     server->stats.accepted++;
-    if (server->last_new)
-        server->last_new->next_new = made;
-    else
-        server->first_new = made;
-    server->last_new = made;
+    axi_queue_add(&server->newcomers, &made->place);
     pthread_cond_signal(&server->changed);
     return made;
 }
 
 static incoming *take_message(axon_simulator_session *session)
 {
-    incoming *message = session->first;
+    incoming *message = AXI_PLACED(axi_queue_take(&session->messages), incoming, place);
     if (!message) return NULL;
-    session->first = message->next;
-    if (!session->first) session->last = NULL;
     session->waiting--;
     session->server->waiting_bytes -= message->length;
     return message;
@@ -147,20 +143,6 @@ static void drop_messages(axon_simulator_session *session)
 {
     for (incoming *message; (message = take_message(session)); free(message))
         axi_zmq_drop(&message->frame);
-}
-
-static void forget_new(axon_simulator_server *server, const axon_simulator_session *session)
-{
-    axon_simulator_session *before = NULL;
-    for (axon_simulator_session *at = server->first_new; at; before = at, at = at->next_new) {
-        if (at != session) continue;
-        if (before)
-            before->next_new = at->next_new;
-        else
-            server->first_new = at->next_new;
-        if (server->last_new == at) server->last_new = before;
-        return;
-    }
 }
 
 static void free_session(axon_simulator_session *session)
@@ -179,7 +161,7 @@ static void end_session(axon_simulator_session *session)
         at = &(*at)->next;
     *at = session->next;
     server->count--;
-    forget_new(server, session);
+    axi_queue_remove(&server->newcomers, &session->place);
     drop_messages(session);
     session->is_over = true;
     wake(session);
@@ -277,11 +259,7 @@ static void deliver(axon_simulator_server *server, const axi_zmq_peer *peer, axi
         return;
     }
     *kept = (incoming){.frame = *frame, .length = length};
-    if (session->last)
-        session->last->next = kept;
-    else
-        session->first = kept;
-    session->last = kept;
+    axi_queue_add(&session->messages, &kept->place);
     session->waiting++;
     server->waiting_bytes += length;
     wake(session);
@@ -492,14 +470,14 @@ axon_status axon_simulator_server_accept(axon_simulator_server *server, uint32_t
     if (status == AXON_OK && !session) status = axi_fail(err, AXON_EINVAL, "session: it is NULL");
     if (status != AXON_OK) return status;
     pthread_mutex_lock(&server->lock);
-    while (status == AXON_OK && !server->first_new && !atomic_load(&server->is_stopping))
+    while (status == AXON_OK && !server->newcomers.first && !atomic_load(&server->is_stopping))
         status = wait_for(server, &server->changed, deadline, err);
     if (status == AXON_ETIMEOUT)
         axi_fail(err, status, "server %s: no session began (timeout_ms)", server->address);
     if (status == AXON_OK && atomic_load(&server->is_stopping)) status = fail_stopped(server, err);
     if (status == AXON_OK) {
-        axon_simulator_session *found = server->first_new;
-        forget_new(server, found);
+        axon_simulator_session *found =
+            AXI_PLACED(axi_queue_take(&server->newcomers), axon_simulator_session, place);
         found->is_held = true;
         server->held++;
         *session = found;
@@ -611,7 +589,8 @@ static axon_status next_message(axon_simulator_session *session, axi_time deadli
     axon_status status = AXON_OK;
     pthread_mutex_lock(&server->lock);
     if (session->is_busy) status = axi_fail(err, AXON_EINVAL, "%s: a request is under way", session->name);
-    while (status == AXON_OK && !session->first && !session->is_over && !atomic_load(&server->is_stopping))
+    while (status == AXON_OK && !session->messages.first && !session->is_over &&
+           !atomic_load(&server->is_stopping))
         status = wait_for_message(session, deadline, err);
     if (status == AXON_ETIMEOUT) axi_fail(err, status, "%s: no request came (timeout_ms)", session->name);
     if (status == AXON_OK && atomic_load(&server->is_stopping)) status = fail_stopped(server, err);
@@ -738,14 +717,13 @@ static void bequeath(axon_simulator_session *session)
 {
     axon_simulator_server *server = session->server;
     axon_simulator_session left = *session;
-    bool has_heir = session->first && !session->is_over && !atomic_load(&server->is_stopping);
-    if (has_heir) session->first = session->last = NULL;
+    bool has_heir = session->messages.first && !session->is_over && !atomic_load(&server->is_stopping);
+    if (has_heir) session->messages = (axi_queue){.first = NULL};
     end_session(session);
     if (!has_heir) return;
     axon_simulator_session *heir = begin_session(server, &left.peer);
     if (heir) {
-        heir->first = left.first;
-        heir->last = left.last;
+        heir->messages = left.messages;
         heir->waiting = left.waiting;
     } else {
         drop_messages(&left);

@@ -90,20 +90,6 @@ axi_channel *axi_stream_channel(axi_stream_buffer *buffer, const axi_item *item)
 
 /* ---- messages ------------------------------------------------------------------------------ */
 
-static void unlink_from_channel(axi_item *item)
-{
-    axi_channel *channel = item->channel;
-    axi_item *before = NULL;
-    for (axi_item *at = channel->first; at != item; at = at->next_of_channel)
-        before = at;
-    if (before)
-        before->next_of_channel = item->next_of_channel;
-    else
-        channel->first = item->next_of_channel;
-    if (channel->last == item) channel->last = before;
-    channel->waiting--;
-}
-
 static void unlink_item(axi_stream_buffer *buffer, axi_item *item)
 {
     if (item->previous)
@@ -114,10 +100,12 @@ static void unlink_item(axi_stream_buffer *buffer, axi_item *item)
         item->next->previous = item->previous;
     else
         buffer->last = item->previous;
-    unlink_from_channel(item); /* its first, but for those that share the last channel */
+    axi_channel *channel = item->channel;
+    axi_queue_remove(&channel->items, &item->place); /* its first, but for those that share one */
+    channel->waiting--;
     buffer->waiting--;
     buffer->bytes -= item->bytes;
-    item->next = item->previous = item->next_of_channel = NULL;
+    item->next = item->previous = NULL;
 }
 
 static void drop_oldest(axi_stream_buffer *buffer, axi_item *item)
@@ -142,13 +130,18 @@ bool axi_stream_buffer_is_full(const axi_stream_buffer *buffer, const axi_channe
     return channel->waiting >= buffer->depth || !has_bytes_for(buffer, item);
 }
 
+static axi_item *first_of(const axi_channel *channel)
+{
+    return AXI_PLACED(channel->items.first, axi_item, place);
+}
+
 void axi_stream_buffer_add(axi_stream_buffer *buffer, axi_channel *channel, axi_item *item)
 {
     uint64_t depth = channel->never_blocks ? FAULTS_KEPT : buffer->depth;
     while (channel->waiting >= depth)
-        drop_oldest(buffer, channel->first);
+        drop_oldest(buffer, first_of(channel));
     while (!has_bytes_for(buffer, item)) /* whose channel has much gives it up first */
-        drop_oldest(buffer, channel->first ? channel->first : buffer->first);
+        drop_oldest(buffer, channel->items.first ? first_of(channel) : buffer->first);
     item->channel = channel;
     item->previous = buffer->last;
     if (buffer->last)
@@ -156,11 +149,7 @@ void axi_stream_buffer_add(axi_stream_buffer *buffer, axi_channel *channel, axi_
     else
         buffer->first = item;
     buffer->last = item;
-    if (channel->last)
-        channel->last->next_of_channel = item;
-    else
-        channel->first = item;
-    channel->last = item;
+    axi_queue_add(&channel->items, &item->place);
     channel->waiting++;
     channel->received++;
     buffer->waiting++;

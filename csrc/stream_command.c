@@ -119,11 +119,7 @@ static bool add_command(axon_stream_server *server, axi_incoming *made)
     bool fits = server->waiting < o->max_commands &&
                 server->waiting_bytes + made->bytes <= COMMANDS_OF_MAX_SIZE * o->max_message_bytes;
     if (fits) {
-        if (server->last)
-            server->last->next = made;
-        else
-            server->first = made;
-        server->last = made;
+        axi_queue_add(&server->commands, &made->place);
         server->waiting++;
         server->waiting_bytes += made->bytes;
         server->stats.commands++;
@@ -179,10 +175,8 @@ void axi_stream_server_hear(axon_stream_server *server, axi_ws_peer *peer, axi_w
 
 static axi_incoming *take_command(axon_stream_server *server)
 {
-    axi_incoming *command = server->first;
+    axi_incoming *command = AXI_PLACED(axi_queue_take(&server->commands), axi_incoming, place);
     if (!command) return NULL;
-    server->first = command->next;
-    if (!server->first) server->last = NULL;
     server->waiting--;
     server->waiting_bytes -= command->bytes;
     return command;

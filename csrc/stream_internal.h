@@ -10,6 +10,7 @@
 #include <axon/stream.h>
 
 #include "internal.h"
+#include "queue.h"
 #include "ws.h"
 
 #include <pthread.h>
@@ -33,7 +34,7 @@ typedef struct axi_item {
     /* while it waits */
     axi_channel *channel;
     struct axi_item *next, *previous; /* of all that wait, in order */
-    struct axi_item *next_of_channel;
+    axi_place place;                  /* in its channel */
 } axi_item;
 
 /* Reads `text`, which is malloc'ed, zero-terminated and the call's, whatever comes of it. What is no message becomes a
@@ -67,7 +68,7 @@ struct axi_channel {
     char *type; /* these three are one piece of memory */
     char *robot_id, *source_id;
     uint32_t hash;
-    axi_item *first, *last;
+    axi_queue items; /* that wait */
     uint64_t received, dropped, untold /* of `dropped` */, waiting;
     int64_t latency_ns, stamp_ns; /* of the last message */
     bool never_blocks;

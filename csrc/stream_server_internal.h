@@ -4,6 +4,7 @@
 
 #include <axon/stream_server.h>
 
+#include "queue.h"
 #include "ws_server.h"
 
 #include <pthread.h>
@@ -19,7 +20,7 @@ struct axi_incoming {
     axon_value *tree;
     axi_ws_peer *peer;
     uint64_t bytes;
-    axi_incoming *next;
+    axi_place place;
 };
 
 struct axon_stream_server {
@@ -32,7 +33,7 @@ struct axon_stream_server {
     pthread_cond_t changed;
     axi_ws_server *room;
     axi_visitor *clients;
-    axi_incoming *first, *last;
+    axi_queue commands;
     uint32_t waiting;
     uint64_t waiting_bytes;
     bool said_goodbye;
