@@ -31,6 +31,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import signal
 import threading
 import time
 from datetime import datetime, timezone
@@ -347,7 +348,7 @@ def _play(server: RobotBackendServer, picture: bytes, fps: float, seconds: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Plays a robot that stands still, until Ctrl-C."""
+    """Plays a robot that stands still, until Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(
         prog="python -m service_clients.physical_ai.server",
         description="Plays a robot that stands still: one picture as its camera, an IMU, and commands that are completed at once.",
@@ -358,14 +359,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8200, help="0 is one that is free (8200)")
     parser.add_argument("--seconds", type=float, default=math.inf, help="how long (until Ctrl-C)")
     given = parser.parse_args(arguments)
-    if not given.fps > 0:
-        parser.error("--fps must be above 0")
+    if not 0 < given.fps <= 1000:
+        parser.error(f"--fps is {given.fps:g}, not above 0 and at most 1000")
 
     def complete(command: Command) -> None:
         for status in ("accepted", "completed"):
             server.publish_plan_status(command.command_id, "1", status, command.command_type)
 
     server = RobotBackendServer(given.host, given.port, complete)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with open(given.image, "rb") as file:
             picture = file.read()

@@ -511,7 +511,10 @@ def _find(name: str) -> Factory:
 
     Raises:
         ImportError: it, or what it stands on, is not installed.
+        AxonValueError: there is none of that name.
     """
+    if ":" not in name and name not in _BACKENDS:
+        raise AxonValueError(f"there is no simulator {name!r:.80}; there are {', '.join(_BACKENDS)}")
     module, _, attribute = (
         name.partition(":") if ":" in name else (_BACKENDS[name][0], "", _BACKENDS[name][1])
     )
@@ -572,7 +575,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             idle_timeout=parsed.idle_timeout,
         )
         server.start()
-    except (ImportError, AttributeError, KeyError, RuntimeError) as error:
+    except (ImportError, AttributeError, RuntimeError) as error:
         print(f"simulator server: {error}", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -343,16 +343,26 @@ def test_a_client_follows_a_backend_that_restarts() -> None:
             assert kinds == ["Gap", "ImuSample"]
 
 
-def test_the_command_plays_a_robot_until_ctrl_c() -> None:
-    command = [sys.executable, "-m", "service_clients.physical_ai.server"]
-    done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, cwd=CHECKOUT)
+COMMAND = [sys.executable, "-m", "service_clients.physical_ai.server"]
+
+
+def test_the_command_explains_itself() -> None:
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60, cwd=CHECKOUT)
     assert done.returncode == 0 and "--image" in done.stdout
     done = subprocess.run(
-        [*command, "--image", "nowhere.jpg", "--port", "0"], capture_output=True, text=True, timeout=60
+        [*COMMAND, "--image", "nowhere.jpg", "--port", "0"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1 and "nowhere.jpg" in done.stderr
+    done = subprocess.run(
+        [*COMMAND, "--image", str(PHOTOGRAPH), "--fps", "inf"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and "--fps is inf" in done.stderr
+
+
+@pytest.mark.parametrize("goodbye", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_plays_a_robot_until_it_is_told_to_stop(goodbye: signal.Signals) -> None:
     player = subprocess.Popen(
-        [*command, "--image", str(PHOTOGRAPH), "--port", "0"], stdout=subprocess.PIPE, text=True
+        [*COMMAND, "--image", str(PHOTOGRAPH), "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     assert player.stdout
     try:
@@ -361,7 +371,7 @@ def test_the_command_plays_a_robot_until_ctrl_c() -> None:
             assert [frame.image for frame in islice(sensors.frames("front", 20), 3)] == [JPEG] * 3
             robot.send_direct_control("robot-1", "wave", {}, "c1")
             assert robot.wait_for_status("c1", 20, "completed").message == "wave"
-        player.send_signal(signal.SIGINT)
+        player.send_signal(goodbye)
         assert player.wait(20) == 0
     finally:
         player.kill()

@@ -553,7 +553,11 @@ def test_the_program_says_what_it_does() -> None:
         [*command, "--help"], capture_output=True, text=True, check=True, timeout=60
     ).stdout
     assert "--simulator NAME" in help_text
-    wrong = subprocess.run(
-        [*command, "--simulator", "nothing:There"], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert (wrong.returncode, wrong.stderr.strip()) == (1, "simulator server: No module named 'nothing'")
+    for name, said in (
+        ("nothing:There", "No module named 'nothing'"),
+        ("tabeltop", "there is no simulator 'tabeltop'; there are tabletop, gymnasium, robosuite"),
+    ):
+        wrong = subprocess.run(
+            [*command, "--simulator", name], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (wrong.returncode, wrong.stderr.strip()) == (1, f"simulator server: {said}")
