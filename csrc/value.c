@@ -362,7 +362,8 @@ static bool same_array(const axon_array *one, const axon_array *other)
 /* Maps with more keys are the same only in the same order, so that a peer cannot make comparing take for ever. */
 #define MAX_UNORDERED 4096
 
-const axon_value *axi_value_twin(const axon_value *map, const axon_value *child, size_t index)
+/* The child of `map` that has the key of `child`, looked for at `index` first; NULL when there is none. */
+static const axon_value *find_twin(const axon_value *map, const axon_value *child, size_t index)
 {
     const axon_value *same = axon_value_at(map, index);
     if (same && same->key_length == child->key_length &&
@@ -377,7 +378,7 @@ static bool holds_children(const axon_value *other, const axon_value *one)
     for (size_t i = 0; i < axon_value_count(one); i++) {
         const axon_value *child = axon_value_at(one, i);
         const axon_value *twin =
-            one->type == AXON_MAP ? axi_value_twin(other, child, i) : axon_value_at(other, i);
+            one->type == AXON_MAP ? find_twin(other, child, i) : axon_value_at(other, i);
         if (!twin || !axi_value_equal(child, twin)) return false;
     }
     return true;
@@ -387,7 +388,7 @@ static bool holds_children(const axon_value *other, const axon_value *one)
 static bool has_keys_of(const axon_value *one, const axon_value *other)
 {
     for (size_t i = 0; i < axon_value_count(other); i++)
-        if (!axi_value_twin(one, axon_value_at(other, i), i)) return false;
+        if (!find_twin(one, axon_value_at(other, i), i)) return false;
     return true;
 }
 

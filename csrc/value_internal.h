@@ -61,9 +61,6 @@ axon_value *axi_value_take(axon_value *map, const char *key);
 /* Makes a received map, a root, its own child of that name, which must be there; its other children are freed. */
 void axi_value_unwrap(axon_value *map, const char *key);
 
-/* The child of `map` that has the key of `child`, looked for at `index` first; NULL when there is none. */
-const axon_value *axi_value_twin(const axon_value *map, const axon_value *child, size_t index);
-
 /* Whether two received trees say the same; keys in any order. NULL is the same as nil. */
 bool axi_value_equal(const axon_value *one, const axon_value *other);
 
