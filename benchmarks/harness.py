@@ -18,6 +18,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "build" / "c" / "bench"
+PHOTOGRAPH = ROOT / "tests" / "data" / "astronaut.jpg"
 ORDER_TIMEOUT_S = 120
 
 
@@ -87,6 +88,16 @@ def build_programs(*names: str) -> None:
     """Builds C programs of this folder as anybody's program is built, without sanitizers."""
     programs = [str((PROGRAMS / name).relative_to(ROOT)) for name in names]
     subprocess.run(["make", "-s", "BUILD=build/c", "SAN=", *programs], cwd=ROOT, check=True)
+
+
+def read_photograph() -> Any:
+    """The pixels of PHOTOGRAPH, BGR."""
+    import cv2  # not in every process that needs this module
+
+    pixels = cv2.imread(str(PHOTOGRAPH))
+    if pixels is None:
+        raise BenchError(f"{PHOTOGRAPH} cannot be read")
+    return pixels
 
 
 def times_of(call: Callable[[], object], count: int) -> list[int]:

@@ -52,6 +52,7 @@ from benchmarks.harness import (
     machine,
     options_of,
     percentile,
+    read_photograph,
     save_json,
     versions,
 )
@@ -101,8 +102,7 @@ class Exchange:
         self.inputs, self.pages = folder / "inputs", folder / "pages"
         self.inputs.mkdir()
         self.pages.mkdir()
-        photo: Any = cv2.imread(str(ROOT / "tests" / "data" / "astronaut.jpg"))
-        self.pixels: Any = cv2.resize(photo, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        self.pixels: Any = cv2.resize(read_photograph(), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
         np.save(self.inputs / "pixels.npy", self.pixels)
         self.left = self._write_jpeg("left.jpg", self.pixels)
         self.right = self._write_jpeg("right.jpg", self.pixels[:, ::-1])

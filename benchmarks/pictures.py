@@ -26,7 +26,6 @@ from typing import Any, Iterator
 import numpy
 
 from benchmarks.harness import (
-    ROOT,
     BenchError,
     Rounds,
     Worker,
@@ -35,6 +34,7 @@ from benchmarks.harness import (
     machine,
     options_of,
     percentile,
+    read_photograph,
     save_json,
     times_of,
     versions,
@@ -44,7 +44,6 @@ NAMES = ("raw", "jpeg", "png")
 LINKS = {"100 Mbit/s": ("100mbit", "64kb"), "1 Gbit/s": ("1gbit", "256kb")}  # rate, burst
 OURS, THEIRS = "10.213.77.1", "10.213.77.2"
 CUTS = ((224, 224, 20, 130), (224, 224, 180, 60), (224, 224, 280, 280))  # height, width, top, left
-PHOTOGRAPH = ROOT / "tests" / "data" / "astronaut.jpg"
 
 
 # ---- the observation and the server --------------------------------------------------------------
@@ -54,10 +53,7 @@ def observation() -> dict[str, Any]:
     """What a robot with three small cameras and a large one sends: 1.3 MiB of pixels."""
     import cv2
 
-    photograph = cv2.imread(str(PHOTOGRAPH))
-    if photograph is None:
-        raise BenchError(f"{PHOTOGRAPH}: no picture")
-    whole = cv2.cvtColor(photograph, cv2.COLOR_BGR2RGB)
+    whole = cv2.cvtColor(read_photograph(), cv2.COLOR_BGR2RGB)
     found: dict[str, Any] = {
         f"observation/image_{i}": numpy.ascontiguousarray(whole[top : top + height, left : left + width])
         for i, (height, width, top, left) in enumerate(CUTS)

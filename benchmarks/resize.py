@@ -30,6 +30,7 @@ from typing import Any, Callable, Dict
 import numpy
 
 from benchmarks.harness import (
+    PHOTOGRAPH,
     ROOT,
     BenchError,
     Rounds,
@@ -44,7 +45,6 @@ from benchmarks.harness import (
     versions,
 )
 
-PHOTOGRAPH = ROOT / "tests" / "data" / "astronaut.jpg"
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 FILTERS = {"nearest": 0, "box": 4, "bilinear": 2, "hamming": 5, "bicubic": 3, "lanczos": 1}
 TARGET = 3.0  # times as fast as Pillow, bilinear and pad

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
 from benchmarks.harness import (
-    ROOT,
     BenchError,
     Rounds,
     Worker,
@@ -40,12 +39,12 @@ from benchmarks.harness import (
     machine,
     options_of,
     percentile,
+    read_photograph,
     save_json,
     times_of,
     versions,
 )
 
-PHOTOGRAPH = ROOT / "tests" / "data" / "astronaut.jpg"
 CLIENTS, FPS = 8, 30
 BACKENDS = ("axon", "websockets")
 PATIENCE_S = 30
@@ -55,10 +54,8 @@ def picture(width: int, height: int) -> bytes:
     """The photograph as a JPEG of that size."""
     import cv2
 
-    photograph = cv2.imread(str(PHOTOGRAPH))
-    if photograph is None:
-        raise BenchError(f"{PHOTOGRAPH} cannot be read")
-    done, data = cv2.imencode(".jpg", cv2.resize(photograph, (width, height), interpolation=cv2.INTER_AREA))
+    pixels = cv2.resize(read_photograph(), (width, height), interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(".jpg", pixels)
     if not done:
         raise BenchError("OpenCV cannot write a JPEG")
     return bytes(data)
