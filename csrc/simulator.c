@@ -417,6 +417,25 @@ static axon_status call_for(axon_simulator *simulator, const question *asked, co
     return status == AXON_OK ? unwrap(simulator, asked, reply, key, type, member, err) : status;
 }
 
+/* The same for a list in which everything is text. */
+static axon_status call_for_names(axon_simulator *simulator, const question *asked, const char *key,
+                                  axon_value **names, axon_error *err)
+{
+    axon_value *list;
+    axon_status status = call_for(simulator, asked, key, AXON_LIST, names ? &list : NULL, err);
+    if (status != AXON_OK) return status;
+    for (size_t i = 0; i < axon_value_count(list); i++) {
+        const axon_value *name = axon_value_at(list, i);
+        if (axon_value_type(name) == AXON_STRING) continue;
+        char fact[96];
+        snprintf(fact, sizeof fact, "has %s at \"%s[%zu]\", not text", axi_value_kind(name), key, i);
+        axon_value_free(list);
+        return misunderstood(simulator, asked->method, fact, err);
+    }
+    *names = list;
+    return AXON_OK;
+}
+
 static axon_status call_for_nothing(axon_simulator *simulator, const question *asked, axon_error *err)
 {
     axon_value *reply;
@@ -475,7 +494,7 @@ axon_status axon_simulator_list_simulators(axon_simulator *simulator, axon_value
 {
     const question asked = {.method = "list_simulators"};
     axon_error failure = {.message = ""};
-    axon_status status = call_for(simulator, &asked, "simulators", AXON_LIST, names, &failure);
+    axon_status status = call_for_names(simulator, &asked, "simulators", names, &failure);
     if (simulator && is_unknown(simulator, status)) {
         axon_value *name = NULL, *list = NULL;
         status = ask_its_name(simulator, &name, &failure);
@@ -538,7 +557,7 @@ axon_status axon_simulator_list_tasks(axon_simulator *simulator, const char *sui
                             .key = suite ? "suite" : NULL,
                             .value = suite ? &text : NULL,
                             .needs_selected = true};
-    return call_for(simulator, &asked, "tasks", AXON_LIST, tasks, err);
+    return call_for_names(simulator, &asked, "tasks", tasks, err);
 }
 
 axon_status axon_simulator_load_task(axon_simulator *simulator, const char *task_name,

@@ -109,10 +109,6 @@ typedef struct {
     bool has_failed;
 } reading;
 
-static const char *const type_names[] = {"null",   "a bool", "a number", "a number", "a number",
-                                         "text",   "bytes",  "an array", "a scalar", "an image",
-                                         "a JSON", "a list", "an object"};
-
 static void refuse(reading *r, const char *field, const char *format, const char *detail)
 {
     if (r->has_failed) return;
@@ -127,7 +123,7 @@ static void refuse(reading *r, const char *field, const char *format, const char
 
 static const char *name_of(const axon_value *value)
 {
-    return type_names[axon_value_type(value)];
+    return axon_value_type(value) == AXON_MAP ? "an object" : axi_value_kind(value);
 }
 
 /* The text of a member, made to end with a zero where it stands: whatever followed it there has been read. */

@@ -467,6 +467,17 @@ axon_type axon_value_type(const axon_value *value)
     return value ? (axon_type)value->type : AXON_NIL;
 }
 
+const char *axi_value_kind(const axon_value *node)
+{
+    static const char *const kinds[] = {
+        [AXON_NIL] = "null",       [AXON_BOOL] = "a bool",      [AXON_INT] = "a number",
+        [AXON_UINT] = "a number",  [AXON_FLOAT] = "a number",   [AXON_STRING] = "text",
+        [AXON_BYTES] = "bytes",    [AXON_ARRAY] = "an array",   [AXON_SCALAR] = "a scalar",
+        [AXON_IMAGE] = "an image", [AXON_JSON] = "unread JSON", [AXON_LIST] = "a list",
+        [AXON_MAP] = "a map"};
+    return kinds[axon_value_type(node)];
+}
+
 size_t axon_value_count(const axon_value *value)
 {
     return value && axi_is_container(value) ? value->as.children.count : 0;

@@ -84,6 +84,9 @@ axon_value *axi_value_root_on(const axon_value *node, axi_backing message);
 /* Takes the message out of the root of a received tree: the caller's, to be released. Empty when it has none. */
 axi_backing axi_value_take_message(axon_value *root);
 
+/* What a node is, for messages: "a number", "a map". NULL is "null". */
+const char *axi_value_kind(const axon_value *node);
+
 static inline bool axi_is_container(const axon_value *node)
 {
     return node->type == AXON_LIST || node->type == AXON_MAP;

@@ -76,7 +76,7 @@ AXON_API axon_status axon_simulator_set_timeout(axon_simulator *simulator, uint3
  * axon_value_free(). Fields that axon does not know are left in. */
 
 /** The names of the server's simulators. A server of the document's age has one: the backend_name that it says.
- *  @param names  a list of strings */
+ *  @param names  a list of strings: a reply that has anything else in it is AXON_EPROTOCOL */
 AXON_API axon_status axon_simulator_list_simulators(axon_simulator *simulator, axon_value **names,
                                                     axon_error *err);
 
@@ -85,7 +85,7 @@ AXON_API axon_status axon_simulator_list_simulators(axon_simulator *simulator, a
 AXON_API axon_status axon_simulator_select(axon_simulator *simulator, const char *name, axon_error *err);
 
 /** @param suite  only tasks of this suite; NULL: all
- *  @param tasks  a list of strings */
+ *  @param tasks  a list of strings: a reply that has anything else in it is AXON_EPROTOCOL */
 AXON_API axon_status axon_simulator_list_tasks(axon_simulator *simulator, const char *suite,
                                                axon_value **tasks, axon_error *err);
 

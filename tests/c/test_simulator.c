@@ -36,6 +36,7 @@ typedef struct {
     pthread_t sessions[16];
     unsigned count;
     bool is_of_the_document; /* knows neither list_simulators nor select_simulator */
+    atomic_bool lists_odd;   /* what is behind the first name of its lists is none */
     atomic_uint ended;       /* sessions, whatever the reason */
 } served;
 
@@ -84,10 +85,11 @@ static void answer_with(axon_simulator_request *request, const char *key, axon_v
     axon_value_free(reply);
 }
 
-static axon_value *list_of(const char *text)
+static axon_value *list_of(const served *self, const char *text)
 {
     axon_value *list = axon_value_list();
     axon_value_append(list, axon_value_string(text, AXON_ZSTRING));
+    if (atomic_load(&self->lists_odd)) axon_value_append(list, axon_value_map());
     return list;
 }
 
@@ -102,7 +104,7 @@ static void answer(const served *self, axon_simulator_request *request, state_of
     const char *method = axon_simulator_request_method(request);
     bool has_choice = !self->is_of_the_document;
     if (has_choice && is(method, "list_simulators")) {
-        answer_with(request, "simulators", list_of("counter"));
+        answer_with(request, "simulators", list_of(self, "counter"));
     } else if (has_choice && is(method, "select_simulator")) {
         now->is_selected = true;
         axon_simulator_request_reply(request, NULL, NULL);
@@ -112,7 +114,7 @@ static void answer(const served *self, axon_simulator_request *request, state_of
     } else if (has_choice && !now->is_selected) {
         axon_simulator_request_fail(request, "no_simulator_selected", "call select_simulator first", NULL);
     } else if (is(method, "list_tasks")) {
-        answer_with(request, "tasks", list_of("count"));
+        answer_with(request, "tasks", list_of(self, "count"));
     } else if (is(method, "load_task")) {
         now->is_loaded = true;
         answer_with(request, "task_info", axon_value_map());
@@ -287,6 +289,29 @@ static void the_servers_errors_have_a_type_and_a_text(void **state)
     assert_null(axon_simulator_server_error(simulator));
     assert_fails(axon_simulator_call(simulator, "fly", NULL, &value, &err), AXON_ESERVER, &err, "fly");
     assert_string_equal(axon_simulator_error_type(simulator), "unknown_method");
+    axon_simulator_close(simulator);
+    finish(self);
+}
+
+static void lists_that_hold_more_than_names_are_refused(void **state)
+{
+    (void)state;
+    served *self = begin(NULL, false);
+    axon_simulator *simulator = connect_to(self, NULL);
+    axon_value *names = NULL;
+    assert_ok(axon_simulator_select(simulator, "counter", &err), &err);
+    atomic_store(&self->lists_odd, true);
+    assert_fails(axon_simulator_list_simulators(simulator, &names, &err), AXON_EPROTOCOL, &err,
+                 "the reply to list_simulators has a map at \"simulators[1]\", not text");
+    assert_fails(axon_simulator_list_tasks(simulator, NULL, &names, &err), AXON_EPROTOCOL, &err,
+                 "the reply to list_tasks has a map at \"tasks[1]\", not text");
+    assert_non_null(strstr(err.message, axon_simulator_server_address(self->server)));
+    assert_null(names);
+    assert_fails(axon_simulator_list_tasks(simulator, NULL, NULL, &err), AXON_EINVAL, &err,
+                 "tasks is NULL");
+    atomic_store(&self->lists_odd, false);
+    assert_ok(axon_simulator_list_tasks(simulator, NULL, &names, &err), &err);
+    axon_value_free(names);
     axon_simulator_close(simulator);
     finish(self);
 }
@@ -609,6 +634,7 @@ int main(void)
         cmocka_unit_test(an_episode_runs_and_its_arrays_are_arrays),
         cmocka_unit_test(a_server_of_the_document_has_the_one_simulator_that_it_names),
         cmocka_unit_test(the_servers_errors_have_a_type_and_a_text),
+        cmocka_unit_test(lists_that_hold_more_than_names_are_refused),
         cmocka_unit_test(a_late_reply_is_thrown_away),
         cmocka_unit_test(a_session_is_given_up_after_its_grace_and_chooses_again),
         cmocka_unit_test(a_call_is_cancelled_and_the_next_one_is_not),

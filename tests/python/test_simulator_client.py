@@ -12,10 +12,11 @@ from typing import Any, Callable, Iterator
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
 import pytest
+import zmq
 from peers import harness
 from support import RunScript
 
-from service_clients._axon import AxonCanceled
+from service_clients._axon import AxonCanceled, AxonProtocolError
 from service_clients.demo.backends import Backend
 from service_clients.simulator import client
 from service_clients.simulator.client import (
@@ -206,6 +207,56 @@ def test_replies_that_are_none_are_refused(
         counter.step({**UP, **action})
     assert document in str(caught.value)
     assert counter.list_tasks() == ["up", "down"]
+
+
+@contextlib.contextmanager
+def saying(reply: bytes) -> Iterator[SimulatorClient]:
+    """A client of a server that says the same to everything, goodbyes too."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        is_over = threading.Event()
+
+        def run() -> None:
+            while not is_over.is_set():
+                if router.poll(50):
+                    router.send_multipart([*router.recv_multipart()[:2], reply])
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            with SimulatorClient(f"127.0.0.1:{port}", call_timeout=20) as simulator:
+                yield simulator
+        finally:
+            is_over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("method", ["list_simulators", "list_tasks"])
+@pytest.mark.parametrize(
+    ("names", "kind", "place"),
+    [
+        ([7, "b"], "a number", 0),
+        (["a", "b", None], "null", 2),
+        (["a", True], "a bool", 1),
+        (["a", b"b"], "bytes", 1),
+        (["a", ["b"]], "a list", 1),
+        (["a", {"name": "b"}], "a map", 1),
+        (["a", {**SHORT, "data": bytes(32)}], "an array", 1),
+    ],
+)
+def test_names_that_are_no_text_are_refused(method: str, names: list[Any], kind: str, place: int) -> None:
+    key = method.partition("_")[2]
+    reply = msgpack.packb({"status": "ok", key: names})
+    with saying(reply) as simulator, pytest.raises(AxonProtocolError) as caught:
+        getattr(simulator, method)()
+    fault = f'the reply to {method} has {kind} at "{key}[{place}]", not text'
+    assert str(caught.value) == f"{simulator.address}: {fault}"
+
+
+@pytest.mark.parametrize("names", [[], ["a"], ["a", "", "é"]])
+def test_names_that_are_text_are_a_list(names: list[str]) -> None:
+    with saying(msgpack.packb({"status": "ok", "simulators": names, "tasks": names})) as simulator:
+        assert simulator.list_simulators() == simulator.list_tasks() == names
 
 
 def test_numbers_that_are_arrays_of_one_are_numbers(counter: SimulatorClient) -> None:
