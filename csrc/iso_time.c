@@ -10,6 +10,7 @@
 typedef struct {
     const char *text;
     size_t at, length;
+    bool is_basic; /* no '-' and ':' between the numbers, but in the zone */
 } reader;
 
 static bool next_is(reader *r, char c)
@@ -19,12 +20,23 @@ static bool next_is(reader *r, char c)
     return true;
 }
 
+/* What the extended form has between two numbers. */
+static bool read_separator(reader *r, char c)
+{
+    return r->is_basic || next_is(r, c);
+}
+
+static bool digit_is_next(const reader *r)
+{
+    return r->at < r->length && r->text[r->at] >= '0' && r->text[r->at] <= '9';
+}
+
 /* Exactly `count` digits, at most `most` together. */
 static bool read_number(reader *r, int count, int most, int *number)
 {
     *number = 0;
     for (int i = 0; i < count; i++, r->at++) {
-        if (r->at >= r->length || r->text[r->at] < '0' || r->text[r->at] > '9') return false;
+        if (!digit_is_next(r)) return false;
         *number = *number * 10 + (r->text[r->at] - '0');
     }
     return *number <= most;
@@ -35,7 +47,7 @@ static bool read_fraction(reader *r, int64_t *ns)
 {
     int64_t unit = SECOND / 10;
     size_t from = r->at;
-    for (; r->at < r->length && r->text[r->at] >= '0' && r->text[r->at] <= '9'; r->at++, unit /= 10)
+    for (; digit_is_next(r); r->at++, unit /= 10)
         *ns += unit * (r->text[r->at] - '0');
     return r->at > from;
 }
@@ -62,8 +74,9 @@ static int64_t days_until(int year)
 static bool read_date(reader *r, int64_t *days)
 {
     int year, month, day;
-    if (!read_number(r, 4, 2261, &year) || !next_is(r, '-') || !read_number(r, 2, 12, &month) ||
-        !next_is(r, '-') || !read_number(r, 2, 31, &day))
+    if (!read_number(r, 4, 2261, &year)) return false;
+    r->is_basic = !next_is(r, '-');
+    if (!read_number(r, 2, 12, &month) || !read_separator(r, '-') || !read_number(r, 2, 31, &day))
         return false;
     if (year < 1678 || month < 1 || day < 1 || day > days_in(year, month)) return false;
     *days = days_until(year) - days_until(1970) + days_before[month - 1] + day - 1;
@@ -74,9 +87,10 @@ static bool read_date(reader *r, int64_t *days)
 static bool read_clock(reader *r, int64_t *ns)
 {
     int hour, minute, second = 0;
-    if (!read_number(r, 2, 23, &hour) || !next_is(r, ':') || !read_number(r, 2, 59, &minute)) return false;
+    if (!read_number(r, 2, 23, &hour) || !read_separator(r, ':') || !read_number(r, 2, 59, &minute))
+        return false;
     *ns = 0;
-    if (next_is(r, ':')) {
+    if (r->is_basic ? digit_is_next(r) : next_is(r, ':')) {
         if (!read_number(r, 2, 60, &second)) return false; /* 60: a leap second */
         if ((next_is(r, '.') || next_is(r, ',')) && !read_fraction(r, ns)) return false;
     }
@@ -102,7 +116,7 @@ static bool read_zone(reader *r, int64_t *ns)
 
 bool axi_iso_time_read(const char *text, size_t length, int64_t *ns)
 {
-    reader r = {text, 0, length};
+    reader r = {.text = text, .length = length};
     int64_t days, clock, ahead;
     if (!read_date(&r, &days)) return false;
     if (!next_is(&r, 'T') && !next_is(&r, 't') && !next_is(&r, ' ')) return false;
