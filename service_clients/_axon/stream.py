@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any, Callable, Iterator, Mapping, Sequence
+import time
+from typing import Any, Callable, Iterator, Mapping, Sequence, TypeVar
 
 from service_clients._axon._ffi import check, ffi, lib, new_error
 from service_clients._axon.errors import (
     AxonError,
+    AxonTimeout,
     AxonTypeError,
     AxonValueError,
 )
@@ -30,6 +32,8 @@ from service_clients._axon.values import read
 
 __all__ = ["Stream", "Subscription", "read_message"]
 
+_Taken = TypeVar("_Taken")
+_Kind = TypeVar("_Kind", bound=Message)
 _LOGGER = logging.getLogger(__name__)
 _OVERFLOWS = {"drop oldest": lib.AXON_DROP_OLDEST, "latest": lib.AXON_LATEST_ONLY, "block": lib.AXON_BLOCK}
 _ENDPOINTS = {"robot_control": lib.AXON_ROBOT_CONTROL, "sensor_data": lib.AXON_SENSOR_DATA}
@@ -214,14 +218,33 @@ class Stream(SharedHandle):
         source_id: str | None = None,
     ) -> Iterator[Message]:
         """Messages as they come, until the stream is closed. Arguments and errors are those of receive()."""
-        while not self._closing:
-            try:
-                message = self.receive(timeout, type=type, robot_id=robot_id, source_id=source_id)
-            except AxonError:
-                if self._closing:
-                    return
-                raise
-            yield message
+        return self._until_closed(
+            lambda: self.receive(timeout, type=type, robot_id=robot_id, source_id=source_id)
+        )
+
+    def receive_only(self, kind: type[_Kind], timeout: float | None = None, **wanted: str | None) -> _Kind:
+        """Takes the oldest message of a class, and drops the others that are wanted before it: faults.
+
+        Arguments and errors are those of receive(), `timeout` being for all of it.
+        """
+        began, left = time.monotonic(), timeout
+        while left != 0:
+            found = self.receive(left, **wanted)
+            if isinstance(found, kind):
+                return found
+            if timeout is not None:
+                left = max(0.0, timeout - (time.monotonic() - began))
+        for _ in range(self.stats().waiting + 1):  # those cost no time; the last one is none, as a rule
+            found = self.receive(0, **wanted)
+            if isinstance(found, kind):
+                return found
+        raise AxonTimeout(f"{self._name}: no {kind.__name__}, faults alone (timeout)")
+
+    def messages_only(
+        self, kind: type[_Kind], timeout: float | None = None, **wanted: str | None
+    ) -> Iterator[_Kind]:
+        """Messages of a class as they come, until the stream is closed; see receive_only()."""
+        return self._until_closed(lambda: self.receive_only(kind, timeout, **wanted))
 
     def subscribe(
         self,
@@ -327,6 +350,16 @@ class Stream(SharedHandle):
         return found
 
     # ---- inside ----
+
+    def _until_closed(self, take: Callable[[], _Taken]) -> Iterator[_Taken]:
+        while not self._closing:
+            try:
+                message = take()
+            except AxonError:
+                if self._closing:
+                    return
+                raise
+            yield message
 
     def _filter(self, type: str | None, robot_id: str | None, source_id: str | None) -> Any:
         if type is None and robot_id is None and source_id is None:

@@ -33,7 +33,7 @@ TimeoutError), an argument that cannot be (also a ValueError). The client stays 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterator, Mapping, Sequence, TypeVar
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from service_clients._axon import (
     ActionPlanStatus,
@@ -60,8 +60,6 @@ __all__ = [
     "SensorData",
     "read_message",
 ]
-
-_Message = TypeVar("_Message", bound=Message)
 
 
 class RobotControl(StreamClient):
@@ -184,20 +182,20 @@ class SensorData(StreamClient):
     def get_frame(
         self, camera_id: str | None = None, timeout: float | None = 10.0, *, robot_id: str | None = None
     ) -> CameraFrame:
-        """The oldest frame that waits, or the next one: with overflow="latest" always the newest.
+        """The oldest frame that waits, or the next one: with overflow="latest" always the newest. Pictures that are none
+        are left out.
 
         Args:
             camera_id: of this camera; None: of any.
-            timeout: seconds; None waits for ever.
+            timeout: seconds, whatever is left out meanwhile; None waits for ever, 0 does not wait.
             robot_id: of this robot; None: of any.
 
         Raises:
             AxonTimeout: none came.
         """
-        while True:
-            found = self.receive(timeout, type="camera_feed", robot_id=robot_id, source_id=camera_id)
-            if isinstance(found, CameraFrame):
-                return found
+        return self._stream.receive_only(
+            CameraFrame, timeout, type="camera_feed", robot_id=robot_id, source_id=camera_id
+        )
 
     def frames(
         self, camera_id: str | None = None, timeout: float | None = None, *, robot_id: str | None = None
@@ -206,8 +204,9 @@ class SensorData(StreamClient):
 
         Arguments and errors are those of get_frame(), `timeout` being for each frame.
         """
-        found = self.messages(timeout, type="camera_feed", robot_id=robot_id, source_id=camera_id)
-        return _only(CameraFrame, found)
+        return self._stream.messages_only(
+            CameraFrame, timeout, type="camera_feed", robot_id=robot_id, source_id=camera_id
+        )
 
     def imu(
         self, imu_id: str | None = None, timeout: float | None = None, *, robot_id: str | None = None
@@ -216,8 +215,9 @@ class SensorData(StreamClient):
 
         Arguments and errors are those of frames().
         """
-        found = self.messages(timeout, type="imu_data", robot_id=robot_id, source_id=imu_id)
-        return _only(ImuSample, found)
+        return self._stream.messages_only(
+            ImuSample, timeout, type="imu_data", robot_id=robot_id, source_id=imu_id
+        )
 
     def on_frame(
         self, callback: Callable[[CameraFrame], object], camera_id: str | None = None
@@ -229,9 +229,3 @@ class SensorData(StreamClient):
                 callback(message)
 
         return self.subscribe(hear, type="camera_feed", source_id=camera_id)
-
-
-def _only(kind: type[_Message], messages: Iterator[Message]) -> Iterator[_Message]:
-    for message in messages:
-        if isinstance(message, kind):
-            yield message

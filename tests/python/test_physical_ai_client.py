@@ -278,6 +278,40 @@ def test_loops_over_frames_pass_bad_ones_over(backend: Callable[..., Backend]) -
         assert [f.fields["number"] for f in islice(sensors.frames(timeout=20), 2)] == [0, 2]
 
 
+def test_frames_that_wait_behind_bad_ones_need_no_waiting(backend: Callable[..., Backend]) -> None:
+    said = saying(*[camera(image=b"none") for _ in range(5)], camera(number=5))
+    with SensorData("127.0.0.1", backend(said).port) as sensors:
+        wait_until(lambda: sensors.stats().received == 6)
+        assert sensors.get_frame(timeout=0).fields["number"] == 5
+        with pytest.raises(AxonTimeout):
+            sensors.get_frame(timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "take"),
+    [
+        (camera(image=b"none"), camera(), lambda s: s.get_frame("wrist", 0.4)),
+        (camera(image_data=7), camera(), lambda s: next(s.frames(timeout=0.4))),
+        ({**imu(1), "gyroscope": 0}, imu(1), lambda s: next(s.imu("base", 0.4))),
+        (plan("c2", "done"), plan("c1", "done"), lambda s: s.wait_for_status("c1", 0.4)),
+    ],
+)
+def test_what_is_passed_over_does_not_prolong_a_wait(
+    backend: Callable[..., Backend], bad: Any, good: Any, take: Callable[[Any], Any]
+) -> None:
+    def session(connection: ServerConnection) -> None:
+        for _ in range(100):  # one every 0.1 s; then what the caller has given up by then
+            connection.send(json.dumps(bad))
+            time.sleep(0.1)
+        connection.send(json.dumps(good))
+
+    client = RobotControl if bad["type"] == "action_plan_status" else SensorData
+    with client("127.0.0.1", backend(session).port) as stream:
+        with pytest.raises(AxonTimeout):
+            take(stream)
+        assert stream.stats().received < 100
+
+
 def test_unknown_types_and_fields_come_through(backend: Callable[..., Backend]) -> None:
     scan = {"type": "lidar_scan", "robot_id": "r1", "ranges": [1, 2.5, None], "timestamp": 1795273445.5}
     with SensorData("127.0.0.1", backend(saying(scan, camera(exposure_ms=8))).port) as sensors:
