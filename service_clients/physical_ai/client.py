@@ -86,7 +86,8 @@ class RobotControl(StreamClient):
             depth: messages that a channel has room for; default 64.
             connect_timeout: seconds; default 10.
             options: more of them: send_timeout (default 5), retry_min, retry_max, max_latency,
-                max_message_bytes, max_buffer_bytes, reconnect=False, authorization, ca_file.
+                max_message_bytes, max_buffer_bytes, reconnect=False, authorization, ca_file (of the authorities to
+                trust for wss://), tls_insecure=True.
 
         Raises:
             RuntimeError: see the module's docstring.

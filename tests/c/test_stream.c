@@ -269,6 +269,49 @@ static void after_faults_the_stream_goes_on(void **state)
     end(stream, fake);
 }
 
+/* ---- TLS ----------------------------------------------------------------------------------------- */
+
+static ws_fake *serve_tls(const char *name, const ws_identity *authority)
+{
+    ws_identity identity = ws_certify(name, 3600, authority);
+    ws_fake *fake = ws_fake_begin((ws_fake){.script = say_all, .tls = ws_tls_of(&identity)});
+    ws_forget_identity(&identity);
+    return fake;
+}
+
+static void a_trusted_backend_is_heard_over_tls_and_no_other(void **state)
+{
+    (void)state;
+    static const char *const said[] = {CAMERA("c", PNG), NULL};
+    texts = said;
+    char ca_path[] = "/tmp/axon-ca-XXXXXX";
+    ws_identity authority = ws_certify(NULL, 3600, NULL);
+    close(mkstemp(ca_path));
+    ws_write_pem(&authority, ca_path);
+    ws_fake *trusted = serve_tls("IP:127.0.0.1", &authority),
+            *elsewhere = serve_tls("DNS:robot.example", &authority);
+    axon_stream *stream = open_with(trusted, (axon_stream_options){.ca_file = ca_path});
+    assert_memory_equal(axon_stream_url(stream), "wss://", 6);
+    axon_message *m = next(stream);
+    assert_int_equal(m->kind, AXON_MESSAGE_CAMERA_FEED);
+    axon_message_free(m);
+    axon_stream_close(stream);
+
+    axon_stream_options o = {.size = sizeof o, .close_timeout_ms = 100};
+    assert_fails(axon_stream_open(&stream, trusted->url, AXON_SENSOR_DATA, &o, &err), AXON_ECONNECT, &err,
+                 "not trusted");
+    o.ca_file = ca_path;
+    assert_fails(axon_stream_open(&stream, elsewhere->url, AXON_SENSOR_DATA, &o, &err), AXON_ECONNECT, &err,
+                 "not for 127.0.0.1");
+    o.tls_insecure = 1;
+    assert_ok(axon_stream_open(&stream, elsewhere->url, AXON_SENSOR_DATA, &o, &err), &err);
+    axon_message_free(next(stream));
+    end(stream, elsewhere);
+    ws_fake_stop(trusted);
+    ws_forget_identity(&authority);
+    unlink(ca_path);
+}
+
 /* ---- time ---------------------------------------------------------------------------------------- */
 
 static void say_times(ws_peer *peer)
@@ -929,6 +972,7 @@ int main(void)
         cmocka_unit_test(unknown_types_and_fields_are_handed_through),
         cmocka_unit_test(what_is_no_message_is_a_fault_that_names_it),
         cmocka_unit_test(after_faults_the_stream_goes_on),
+        cmocka_unit_test(a_trusted_backend_is_heard_over_tls_and_no_other),
         cmocka_unit_test(a_clock_that_jumps_makes_no_latency),
         cmocka_unit_test(the_oldest_give_way_and_are_counted),
         cmocka_unit_test(of_the_latest_there_is_one_per_channel),

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
@@ -79,6 +80,54 @@ def serve_policy() -> Iterator[ServePolicy]:
 
     with contextlib.ExitStack() as cleanup:
         yield start
+
+
+def _openssl(folder: Path, *words: str) -> None:
+    done = subprocess.run(
+        ["openssl", *words], cwd=folder, check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, ca.pem, what it signed for 127.0.0.1 with server.key: good.pem, expired.pem and
+    elsewhere.pem (for another host); and wrong.pem, which it did not sign."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for authority in ("ca", "stranger"):
+        _openssl(
+            folder,
+            *(
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                f"/CN=axon {authority}",
+            ),
+            *("-keyout", f"{authority}.key", "-out", f"{authority}.pem"),
+        )
+    _openssl(
+        folder,
+        *("req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=server"),
+        *("-keyout", "server.key", "-out", "server.csr"),
+    )
+    for name, authority, days, host in [
+        ("good", "ca", "2", "IP:127.0.0.1"),
+        ("expired", "ca", "-1", "IP:127.0.0.1"),
+        ("elsewhere", "ca", "2", "DNS:robot.example"),
+        ("wrong", "stranger", "2", "IP:127.0.0.1"),
+    ]:
+        (folder / "names").write_text(f"subjectAltName={host}\n")
+        _openssl(
+            folder,
+            *("x509", "-req", "-in", "server.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key"),
+            *("-CAcreateserial", "-days", days, "-extfile", "names", "-out", f"{name}.pem"),
+        )
+    return folder
 
 
 @pytest.fixture

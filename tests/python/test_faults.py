@@ -457,53 +457,6 @@ def long_runs(request: pytest.FixtureRequest) -> Iterator[dict[str, subprocess.P
 # ---- TLS, credentials, proxies -------------------------------------------------------------------
 
 
-def openssl(folder: Path, *words: str) -> None:
-    done = subprocess.run(
-        ["openssl", *words], cwd=folder, check=False, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, ca.pem, and what it signed: good.pem, expired.pem, elsewhere.pem (for another host)."""
-    folder = tmp_path_factory.mktemp("certificates")
-    for authority in ("ca", "stranger"):
-        openssl(
-            folder,
-            *(
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                f"/CN=axon {authority}",
-            ),
-            *("-keyout", f"{authority}.key", "-out", f"{authority}.pem"),
-        )
-    openssl(
-        folder,
-        *("req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=server"),
-        *("-keyout", "server.key", "-out", "server.csr"),
-    )
-    for name, authority, days, host in [
-        ("good", "ca", "2", "IP:127.0.0.1"),
-        ("expired", "ca", "-1", "IP:127.0.0.1"),
-        ("elsewhere", "ca", "2", "DNS:robot.example"),
-        ("wrong", "stranger", "2", "IP:127.0.0.1"),
-    ]:
-        (folder / "names").write_text(f"subjectAltName={host}\n")
-        openssl(
-            folder,
-            *("x509", "-req", "-in", "server.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key"),
-            *("-CAcreateserial", "-days", days, "-extfile", "names", "-out", f"{name}.pem"),
-        )
-    return folder
-
-
 @pytest.mark.parametrize(
     ("name", "said"),
     [
