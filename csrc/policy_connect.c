@@ -1,6 +1,7 @@
 /* Opening a policy's connection and opening it again. See policy_internal.h. */
 #include "policy_internal.h"
 
+#include "api_key.h"
 #include "service_internal.h"
 #include "utf8.h"
 #include "ws_dial.h"
@@ -35,14 +36,6 @@ static bool is_switch(int32_t value)
     return value == 0 || value == 1;
 }
 
-/* What may stand in a header's value, so that a key cannot bring headers of its own along. */
-static bool is_header_text(const char *text)
-{
-    for (; *text; text++)
-        if (*text < ' ' || *text > '~') return false;
-    return true;
-}
-
 static axon_status check_switches(const axon_policy_options *o, axon_error *err)
 {
     const struct {
@@ -63,11 +56,8 @@ static axon_status check_options(const axon_policy_options *o, axon_error *err)
 {
     axon_status status = check_switches(o, err);
     if (status != AXON_OK) return status;
-    if (o->api_key && strlen(o->api_key) > AXI_POLICY_MAX_KEY)
-        return axi_fail(err, AXON_EINVAL, "api_key: %zu bytes, limit %d", strlen(o->api_key),
-                        AXI_POLICY_MAX_KEY);
-    if (o->api_key && !is_header_text(o->api_key))
-        return axi_fail(err, AXON_EINVAL, "api_key: it has characters that no header can carry");
+    if (o->api_key) status = axi_api_key_check(o->api_key, err);
+    if (status != AXON_OK) return status;
     if ((int)o->compress < AXON_COMPRESS_NONE || o->compress > AXON_COMPRESS_PNG)
         return axi_fail(err, AXON_EINVAL, "compress is %d, which is no axon_compress", (int)o->compress);
     if ((int)o->dialect < AXON_DIALECT_AUTO || o->dialect > AXON_VLLM_OMNI)
@@ -108,10 +98,8 @@ static axon_status copy_urls(axon_policy *policy, const char *url, const char *c
 
 static axon_status copy_strings(axon_policy *policy, const axon_policy_options *o, axon_error *err)
 {
-    if (o->api_key && asprintf(&policy->authorization, "Api-Key %s", o->api_key) < 0) {
-        policy->authorization = NULL;
+    if (o->api_key && !(policy->authorization = axi_api_key_header(o->api_key)))
         return axi_no_memory(err, strlen(o->api_key));
-    }
     policy->ca_file = o->ca_file ? strdup(o->ca_file) : NULL;
     return o->ca_file && !policy->ca_file ? axi_no_memory(err, strlen(o->ca_file)) : AXON_OK;
 }

@@ -13,7 +13,6 @@
 
 enum {
     AXI_POLICY_INFER_TIMEOUT_MS = 60000, /* the default */
-    AXI_POLICY_MAX_KEY = 4096,           /* bytes of an API key */
     AXI_POLICY_MAX_URLS = 64
 };
 

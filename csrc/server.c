@@ -1,6 +1,7 @@
 /* See axon/server.h. What is said to policy clients, over the connections that ws_server.c keeps. */
 #include <axon/server.h>
 
+#include "api_key.h"
 #include "pack.h"
 #include "queue.h"
 #include "server_internal.h"
@@ -170,29 +171,11 @@ static void free_messages(axon_server *server, visitor *client)
 
 /* ---- on the network's thread --------------------------------------------------------------- */
 
-/* How long it takes tells nothing of where the two differ. */
-static bool is_same(const char *given, const char *secret)
-{
-    size_t length = strlen(given), expected = strlen(secret);
-    unsigned char difference = length != expected;
-    for (size_t i = 0; i < length; i++)
-        difference |= (unsigned char)(given[i] ^ secret[expected ? i % expected : 0]);
-    return difference == 0;
-}
-
 static void count_refused(axon_server *server)
 {
     pthread_mutex_lock(&server->lock);
     server->stats.refused++;
     pthread_mutex_unlock(&server->lock);
-}
-
-static bool has_key(const axon_server *server, const char *authorization)
-{
-    static const char scheme[] = "Api-Key ";
-    if (!server->api_key) return true;
-    if (strncmp(authorization, scheme, sizeof scheme - 1) != 0) return false;
-    return is_same(authorization + sizeof scheme - 1, server->api_key);
 }
 
 static int on_ask(void *user, const axi_http_asked *asked, const char **text)
@@ -202,7 +185,8 @@ static int on_ask(void *user, const axi_http_asked *asked, const char **text)
         *text = "OK\n";
         return 200;
     }
-    if (asked->is_upgrade && !atomic_load(&server->is_stopping) && has_key(server, asked->authorization))
+    if (asked->is_upgrade && !atomic_load(&server->is_stopping) &&
+        axi_api_key_admits(asked->authorization, server->api_key))
         return 0;
     count_refused(server);
     if (!asked->is_upgrade) {
@@ -213,7 +197,7 @@ static int on_ask(void *user, const axi_http_asked *asked, const char **text)
         *text = "The server is stopping.\n";
         return 503;
     }
-    *text = asked->authorization[0] ? "The API key is wrong.\n" : "An API key is needed.\n";
+    *text = axi_api_key_refusal(asked->authorization);
     return 401;
 }
 
@@ -323,7 +307,8 @@ static axon_status read_options(axon_server_options *o, const axon_server_option
     if (status != AXON_OK) return status;
     if (o->dialect != AXON_DIALECT_AUTO && o->dialect != AXON_OPENPI && o->dialect != AXON_WEBPOLICY)
         return axi_fail(err, AXON_EINVAL, "dialect: %d is none that servers speak", (int)o->dialect);
-    if (o->api_key && !*o->api_key) return axi_fail(err, AXON_EINVAL, "api_key: it is empty");
+    if (o->api_key) status = axi_api_key_check_own(o->api_key, err);
+    if (status != AXON_OK) return status;
     if (!o->max_connections) o->max_connections = DEFAULT_CONNECTIONS;
     if (o->max_connections > MAX_CONNECTIONS)
         return axi_fail(err, AXON_EINVAL, "max_connections: %" PRIu32 ", limit %d", o->max_connections,

@@ -1,4 +1,5 @@
 /* See axon/stream.h. */
+#include "api_key.h"
 #include "iso_time.h"
 #include "service_internal.h"
 #include "stream_internal.h"
@@ -292,9 +293,12 @@ static axon_status read_options(axon_stream_options *o, const axon_stream_option
             return axi_fail(err, AXON_EINVAL, "%s is neither 0 nor 1", switches[i].name);
     if ((int)o->overflow < AXON_DROP_OLDEST || o->overflow > AXON_BLOCK)
         return axi_fail(err, AXON_EINVAL, "overflow is %d, which is no axon_overflow", (int)o->overflow);
-    for (const char *c = o->authorization; c && *c; c++)
-        if (*c < ' ' || *c > '~')
-            return axi_fail(err, AXON_EINVAL, "authorization: it has characters that no header can carry");
+    if (o->authorization && o->api_key)
+        return axi_fail(err, AXON_EINVAL, "authorization and api_key: there is one such header, not two");
+    if (o->authorization && !axi_is_header_text(o->authorization))
+        return axi_fail(err, AXON_EINVAL, "authorization: it has characters that no header can carry");
+    if (o->api_key) status = axi_api_key_check(o->api_key, err);
+    if (status != AXON_OK) return status;
     fill_in(o);
     if (o->depth > MAX_DEPTH)
         return axi_fail(err, AXON_EINVAL, "depth: %" PRIu32 ", limit %d", o->depth, MAX_DEPTH);
@@ -344,10 +348,12 @@ static axon_status prepare(axon_stream *stream, const char *url, axon_endpoint e
     axon_status status = axi_ws_url_complete(&stream->url, url, &usual, err);
     if (status != AXON_OK) return status;
     axon_stream_options *o = &stream->options;
-    if (!copy_string(&stream->authorization, o->authorization) ||
-        !copy_string(&stream->ca_file, o->ca_file))
+    if (o->api_key) stream->authorization = axi_api_key_header(o->api_key);
+    bool has_header =
+        o->api_key ? stream->authorization != NULL : copy_string(&stream->authorization, o->authorization);
+    if (!has_header || !copy_string(&stream->ca_file, o->ca_file))
         return axi_no_memory(err, sizeof *stream);
-    o->authorization = o->ca_file = NULL;
+    o->api_key = o->authorization = o->ca_file = NULL;
     return axi_stream_buffer_init(&stream->buffer, o) ? AXON_OK
                                                       : axi_no_memory(err, o->max_channels * 8ull);
 }

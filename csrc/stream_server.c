@@ -1,4 +1,5 @@
 /* See axon/stream_server.h. What a robot backend says and hears, over the connections that ws_server.c keeps. */
+#include "api_key.h"
 #include "iso_time.h"
 #include "service_internal.h"
 #include "stream_internal.h"
@@ -206,11 +207,16 @@ static int on_ask(void *user, const axi_http_asked *asked, const char **text)
         return 200;
     }
     bool is_known = endpoint_of(asked->path) != 0, is_stopping = atomic_load(&server->is_stopping);
-    if (asked->is_upgrade && is_known && !is_stopping) return 0;
+    bool may_enter = axi_api_key_admits(asked->authorization, server->api_key);
+    if (asked->is_upgrade && is_known && !is_stopping && may_enter) return 0;
     on_refused(user);
     if (is_known && is_stopping) {
         *text = "The server is stopping.\n";
         return 503;
+    }
+    if (asked->is_upgrade && is_known) {
+        *text = axi_api_key_refusal(asked->authorization);
+        return 401;
     }
     *text = "This is a robot backend: /ws/robot_control and /ws/sensor_data, over WebSocket, and GET "
             "/healthz.\n";
@@ -358,7 +364,7 @@ static axon_status read_options(axon_stream_server_options *o, const axon_stream
     }
     if (!o->max_message_bytes) o->max_message_bytes = DEFAULT_MESSAGE_BYTES;
     if (!o->client_bytes) o->client_bytes = 16 * MIB;
-    return AXON_OK;
+    return o->api_key ? axi_api_key_check_own(o->api_key, err) : AXON_OK;
 }
 
 static axon_status open_room(axon_stream_server *server, axon_error *err)
@@ -400,7 +406,9 @@ axon_status axon_stream_server_open(axon_stream_server **server, const axon_stre
     made->owner = getpid();
     axi_condition_init(&made->changed);
     pthread_mutex_init(&made->lock, NULL);
-    status = open_room(made, err);
+    made->options.api_key = NULL; /* the caller's */
+    if (o.api_key && !(made->api_key = strdup(o.api_key))) status = axi_no_memory(err, strlen(o.api_key));
+    if (status == AXON_OK) status = open_room(made, err);
     if (status == AXON_OK)
         *server = made;
     else
@@ -462,6 +470,7 @@ void axon_stream_server_close(axon_stream_server *server)
     axi_stream_server_forget(server);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
+    free(server->api_key);
     free(server->url);
     free(server);
 }

@@ -26,6 +26,7 @@ struct axi_incoming {
 struct axon_stream_server {
     char *url;
     int32_t port;
+    char *api_key; /* NULL: none is needed */
     axon_stream_server_options options;
     pid_t owner;
 

@@ -86,6 +86,8 @@ typedef struct axon_stream_options {
     int32_t connect_once;        /**< 1: a refused connection fails at once when opening; default 0 */
     int32_t no_reconnect;        /**< 1: a lost connection stays lost; default 0 */
     int32_t tls_insecure;        /**< 1: accept any certificate; default 0 */
+    const char *api_key;         /**< sent as "Authorization: Api-Key <api_key>", in place of
+                                      `authorization`; default none */
 } axon_stream_options;
 
 /** Connects.

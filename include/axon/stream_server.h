@@ -18,6 +18,8 @@
  *           client_bytes the oldest messages are skipped. A client that takes nothing at all is disconnected.
  * Commands  Each is checked: a direct_control with robot_id, command_type and payload. What is none is answered with
  *           {"type": "error", "field", "message", "command_id" (when there was one), "timestamp"}, and goes no further.
+ * Who       Everyone who reaches it may listen and command, unless there is an api_key. It is worth what the network is
+ *           worth: the server speaks no TLS, docs/server.md has a proxy that does.
  * Errors    See axon/error.h.
  * Threads   Opening a server starts one thread, which ends in axon_stream_server_close(). All calls may be made from any
  *           number of threads at once; axon_stream_server_stop() also in a signal handler. Not across fork(): in the
@@ -51,6 +53,8 @@ typedef struct axon_stream_server_options {
     uint32_t dead_after_ms;     /**< a client whose machine acknowledges nothing for so long is gone;
                                    default 60 000 */
     uint32_t stop_timeout_ms;   /**< how long closing gives clients to say goodbye; default 1 000 */
+    const char *api_key;        /**< clients of both endpoints must send "Authorization: Api-Key <api_key>",
+                                    else HTTP 401; compared in constant time; default none is needed */
 } axon_stream_server_options;
 
 /** Listens, for both endpoints.
@@ -99,7 +103,8 @@ AXON_API void axon_command_free(axon_command *command);
 typedef struct axon_stream_server_stats {
     uint64_t connections;  /**< now */
     uint64_t accepted;     /**< connections since the beginning */
-    uint64_t refused;      /**< of too many, or that were no WebSocket clients of an endpoint */
+    uint64_t refused;      /**< of too many, without the key, or that were no WebSocket clients of an
+                                endpoint */
     uint64_t published;    /**< messages */
     uint64_t sent;         /**< messages, to each client that was handed it */
     uint64_t skipped;      /**< that a client was too slow for */

@@ -120,6 +120,7 @@ class Stream(SharedHandle):
         overflow: str = "drop oldest",
         depth: int | None = None,
         images: str = "bytes",
+        api_key: str | None = None,
         authorization: str | None = None,
         ca_file: str | None = None,
         connect_timeout: float | None = None,
@@ -139,13 +140,17 @@ class Stream(SharedHandle):
         """Connects. Options are those of axon_stream_options, times in seconds.
 
         Args:
-            url: "ws://host:port", "http://host:port", "host:port", "host" (port 8200).
+            url: "ws://host:port", "wss://...", "http://host:port", "https://...", "host:port", "host" (port 8200).
             endpoint: "robot_control" or "sensor_data", for a URL that has no path.
             overflow: what happens when a channel has no room: "drop oldest", "latest" (room for one message), or
                 "block" (nothing more is received until there is room).
             depth: messages that a channel has room for; default 64.
             images: "bytes", or "array": pictures are decoded too, into CameraFrame.pixels; one that cannot be is a
                 Fault.
+            api_key: sent as "Authorization: Api-Key <api_key>".
+            authorization: in its place, the whole value of that header.
+            ca_file: PEM of the authorities to trust for wss; default the system's.
+            tls_insecure: accept any certificate.
 
         Raises:
             AxonConnectionError, AxonTimeout, AxonAuthError, AxonServerError, AxonCanceled;
@@ -156,6 +161,7 @@ class Stream(SharedHandle):
             "axon_stream_options",
             overflow=one_of(_OVERFLOWS, overflow, "overflow"),
             depth=depth,
+            api_key=api_key,
             authorization=authorization,
             ca_file=ca_file,
             connect_timeout_ms=milliseconds(connect_timeout, "connect_timeout"),

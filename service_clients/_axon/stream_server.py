@@ -23,7 +23,7 @@ class StreamServerStats(NamedTuple):
 
     connections: int  # now
     accepted: int  # connections since the beginning
-    refused: int  # of too many, or that were no WebSocket clients of an endpoint
+    refused: int  # of too many, without the key, or that were no WebSocket clients of an endpoint
     published: int  # messages
     sent: int  # messages, to each client that was handed it
     skipped: int  # that a client was too slow for
@@ -81,6 +81,7 @@ class StreamServer(SharedHandle):
         ping_interval: float | None = None,
         dead_after: float | None = None,
         stop_timeout: float | None = None,
+        api_key: str | None = None,
     ) -> None:
         """Listens. Options are those of axon_stream_server_options, times in seconds; port 0 is one that is free.
 
@@ -100,6 +101,7 @@ class StreamServer(SharedHandle):
             ping_interval_ms=milliseconds(ping_interval, "ping_interval"),
             dead_after_ms=milliseconds(dead_after, "dead_after"),
             stop_timeout_ms=milliseconds(stop_timeout, "stop_timeout"),
+            api_key=api_key,
         )
         out, error = ffi.new("axon_stream_server **"), new_error()
         check(lib.axon_stream_server_open(out, options, error), error)

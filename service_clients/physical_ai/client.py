@@ -73,6 +73,7 @@ class RobotControl(StreamClient):
         overflow: str = "drop oldest",
         depth: int | None = None,
         connect_timeout: float | None = None,
+        api_key: str | None = None,
         **options: Any,
     ) -> None:
         """Connects, waiting for a backend that is not up yet.
@@ -85,9 +86,10 @@ class RobotControl(StreamClient):
                 one), or "block" (nothing more is received until there is room: somebody must take them).
             depth: messages that a channel has room for; default 64.
             connect_timeout: seconds; default 10.
+            api_key: sent as "Authorization: Api-Key <api_key>".
             options: more of them: send_timeout (default 5), retry_min, retry_max, max_latency,
-                max_message_bytes, max_buffer_bytes, reconnect=False, authorization, ca_file (of the authorities to
-                trust for wss://), tls_insecure=True.
+                max_message_bytes, max_buffer_bytes, reconnect=False, authorization (the whole header, in place of
+                api_key), ca_file (of the authorities to trust for wss://), tls_insecure=True.
 
         Raises:
             RuntimeError: see the module's docstring.
@@ -100,6 +102,7 @@ class RobotControl(StreamClient):
             overflow=overflow,
             depth=depth,
             connect_timeout=connect_timeout,
+            api_key=api_key,
             **options,
         )
 
@@ -155,12 +158,13 @@ class SensorData(StreamClient):
         depth: int | None = None,
         images: str = "bytes",
         connect_timeout: float | None = None,
+        api_key: str | None = None,
         **options: Any,
     ) -> None:
         """Connects, waiting for a backend that is not up yet.
 
         Args:
-            host, port, overflow, depth, connect_timeout, options: as for RobotControl. "latest" is for
+            host, port, overflow, depth, connect_timeout, api_key, options: as for RobotControl. "latest" is for
                 controllers that want the newest frame and no other.
             images: "bytes": frames hold the picture file, and array() decodes it when asked; "array": it is
                 decoded as it is received, into `pixels`, and one that cannot be decoded is a Fault.
@@ -177,6 +181,7 @@ class SensorData(StreamClient):
             depth=depth,
             images=images,
             connect_timeout=connect_timeout,
+            api_key=api_key,
             **options,
         )
 

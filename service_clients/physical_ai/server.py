@@ -17,9 +17,9 @@ Usage:
             server.publish_camera("arm-1", "wrist", camera.jpeg())      # bytes of a JPEG, or pixels
             server.publish_imu("arm-1", "base", (0, 0, 9.81), (0, 0, 0))
 
-It listens on this machine alone unless told otherwise (host="0.0.0.0"). Publishing never waits: a client that is too
-slow misses the oldest messages, one that takes nothing is disconnected, and the others notice neither. What is no
-command is answered with an error that names the field.
+It listens on this machine alone unless told otherwise (host="0.0.0.0"); with api_key="..." only clients that send that
+may connect. Publishing never waits: a client that is too slow misses the oldest messages, one that takes nothing is
+disconnected, and the others notice neither. What is no command is answered with an error that names the field.
 
     python -m service_clients.physical_ai.server --image photo.jpg
 
@@ -69,6 +69,8 @@ class RobotBackendServer:
         host: str = "127.0.0.1",
         port: int | None = None,
         on_command: Callable[[Command], object] | None = None,
+        *,
+        api_key: str | None = None,
         **options: Any,
     ) -> None:
         """Prepares a server; it listens from start() or serve_forever() on.
@@ -79,6 +81,8 @@ class RobotBackendServer:
             on_command: called with each command, one after the other: on a thread of its own, or on that of
                 serve_forever(). Raising CommandError or another ValueError answers the client with an error, any
                 other Exception is logged besides. None: commands are answered with an error.
+            api_key: clients must send "Authorization: Api-Key <api_key>", else they get HTTP 401; None: everyone who
+                reaches it may command the robot.
             options: max_connections (64), max_message_bytes (of a command, 256 KiB), max_commands (that wait, 256),
                 client_depth and client_bytes (of what waits for one client, 32 messages and 16 MiB), stuck_timeout (10
                 seconds), ping_interval (20), dead_after (60), stop_timeout (1).
@@ -86,7 +90,7 @@ class RobotBackendServer:
         if on_command is not None and not callable(on_command):
             raise AxonTypeError(f"on_command is {on_command!r:.80}, not a function")
         self._where = (host, port)
-        self._options = options
+        self._options = {"api_key": api_key, **options}
         self._on_command = on_command
         self._server: StreamServer | None = None
         self._thread: threading.Thread | None = None

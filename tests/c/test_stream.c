@@ -657,6 +657,22 @@ static void the_url_may_be_short(void **state)
     ws_fake_stop(fake);
 }
 
+static void credentials_go_along(void **state)
+{
+    (void)state;
+    static const char *const nothing[] = {NULL};
+    texts = nothing;
+    ws_fake *fake = serve(say_all);
+    char requested[WS_FAKE_HEAD];
+    axon_stream_close(open_with(fake, (axon_stream_options){.depth = 1}));
+    ws_requested(fake, requested);
+    assert_null(strcasestr(requested, "authorization"));
+    axon_stream_close(open_with(fake, (axon_stream_options){.api_key = "a key"}));
+    ws_requested(fake, requested);
+    assert_non_null(strcasestr(requested, "\r\nAuthorization: Api-Key a key\r\n"));
+    end(open_with(fake, (axon_stream_options){.authorization = "Bearer token"}), fake);
+}
+
 static void nobody_there_is_told_within_the_deadline(void **state)
 {
     (void)state;
@@ -962,6 +978,13 @@ static void misuse_is_named(void **state)
     assert_fails(axon_message_decode(m, AXON_RGB, &pixels, &err), AXON_EINVAL, &err, "no picture");
     axon_message_free(m);
     assert_null(axon_stream_url(NULL));
+    axon_stream *stream;
+    axon_stream_options o = {.size = sizeof o, .api_key = "a\r\nX-Evil: 1"};
+    assert_fails(axon_stream_open(&stream, "x", AXON_SENSOR_DATA, &o, &err), AXON_EINVAL, &err, "api_key");
+    o.api_key = "key";
+    o.authorization = "Bearer token";
+    assert_fails(axon_stream_open(&stream, "x", AXON_SENSOR_DATA, &o, &err), AXON_EINVAL, &err,
+                 "authorization and api_key");
 }
 
 int main(void)
@@ -986,6 +1009,7 @@ int main(void)
         cmocka_unit_test(a_message_that_is_too_long_is_a_fault),
         cmocka_unit_test(pings_are_answered_and_a_silent_backend_is_sent_signs_of_life),
         cmocka_unit_test(the_url_may_be_short),
+        cmocka_unit_test(credentials_go_along),
         cmocka_unit_test(nobody_there_is_told_within_the_deadline),
         cmocka_unit_test(a_subscriber_hears_everything_in_order),
         cmocka_unit_test(a_subscriber_may_end_itself),

@@ -389,6 +389,37 @@ static void http_is_told_what_this_is(void **state)
     axon_stream_server_close(server);
 }
 
+static void a_key_is_asked_for_on_both_endpoints(void **state)
+{
+    (void)state;
+    axon_stream_server *server = serve((axon_stream_server_options){.api_key = "secret"});
+    const char *url = axon_stream_server_url(server);
+    axon_stream *stream = NULL;
+    for (int endpoint = AXON_ROBOT_CONTROL; endpoint <= AXON_SENSOR_DATA; endpoint++) {
+        axon_stream_options o = {.size = sizeof o, .close_timeout_ms = 200};
+        assert_fails(axon_stream_open(&stream, url, (axon_endpoint)endpoint, &o, &err), AXON_EAUTH, &err,
+                     "An API key is needed");
+        o.api_key = "secreT";
+        assert_fails(axon_stream_open(&stream, url, (axon_endpoint)endpoint, &o, &err), AXON_EAUTH, &err,
+                     "The API key is wrong");
+        assert_int_equal(err.http_status, 401);
+        o.api_key = "secret";
+        assert_ok(axon_stream_open(&stream, url, (axon_endpoint)endpoint, &o, &err), &err);
+        axon_stream_close(stream);
+    }
+    assert_int_equal(stats_of(server).refused, 4);
+    assert_int_equal(stats_of(server).accepted, 2);
+    char http[64];
+    snprintf(http, sizeof http, "http%s", url + 2);
+    axon_service *service;
+    axon_value *reply = NULL;
+    assert_ok(axon_service_open(&service, http, NULL, &err), &err);
+    assert_ok(axon_service_get(service, "/healthz", &reply, &err), &err); /* without one */
+    axon_value_free(reply);
+    axon_service_close(service);
+    axon_stream_server_close(server);
+}
+
 static void stopping_says_goodbye_to_everyone(void **state)
 {
     (void)state;
@@ -430,7 +461,10 @@ static void misuse_is_named(void **state)
 {
     (void)state;
     axon_stream_server *server = NULL;
-    axon_stream_server_options options = {.size = sizeof options, .port = 70000};
+    axon_stream_server_options options = {.size = sizeof options, .api_key = ""};
+    assert_fails(axon_stream_server_open(&server, &options, &err), AXON_EINVAL, &err,
+                 "api_key: it is empty");
+    options = (axon_stream_server_options){.size = sizeof options, .port = 70000};
     assert_fails(axon_stream_server_open(&server, &options, &err), AXON_EINVAL, &err, "port: 70000");
     options.port = AXON_ANY_PORT;
     options.client_depth = 1 << 20;
@@ -473,6 +507,7 @@ int main(void)
         cmocka_unit_test(too_many_commands_are_refused),
         cmocka_unit_test(who_sends_nonsense_and_reads_nothing_fills_no_memory),
         cmocka_unit_test(http_is_told_what_this_is),
+        cmocka_unit_test(a_key_is_asked_for_on_both_endpoints),
         cmocka_unit_test(stopping_says_goodbye_to_everyone),
         cmocka_unit_test(commands_that_nobody_took_are_freed),
         cmocka_unit_test(misuse_is_named),

@@ -21,10 +21,10 @@ from typing import Any, Callable, Iterator
 import numpy as np
 import pytest
 from support import CHECKOUT, memory_tells, resident_bytes, wait_until
-from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from service_clients._axon import AxonFileError, AxonValueError
+from service_clients._axon import AxonConnectionError, AxonFileError, AxonValueError
 from service_clients.physical_ai.client import (
     ActionPlanStatus,
     CameraFrame,
@@ -301,6 +301,52 @@ def test_http_gets_an_answer(backend: RobotBackendServer) -> None:
             urllib.request.urlopen(http + path, timeout=20)
         assert (caught.value.code, caught.value.reason) == (status, words)
         caught.value.close()
+
+
+def test_a_key_is_asked_for() -> None:
+    commands: list[Command] = []
+    with RobotBackendServer(port=0, on_command=commands.append, api_key="secret") as server:
+        for client in (RobotControl, SensorData):
+            with pytest.raises(PermissionError, match=r"401.*An API key is needed"):
+                client(server.url)
+            with pytest.raises(PermissionError, match=r"401.*The API key is wrong"):
+                client(server.url, api_key="Secret")
+        with RobotControl(server.url, api_key="secret") as robot:
+            robot.send_direct_control("arm", "go")
+            wait_until(lambda: commands)
+        with SensorData(server.url, authorization="Api-Key secret") as sensors:
+            wait_until(lambda: server.stats().connections == 1)
+            server.publish_camera("r1", "wrist", JPEG)
+            assert sensors.get_frame(timeout=20).image == JPEG
+        with pytest.raises(InvalidStatus, match="401"), connect(f"{server.url}/ws/robot_control"):
+            pass
+        header = {"Authorization": "Api-Key secret"}
+        with peer(server, "robot_control", additional_headers=header) as connection:
+            server.publish_status("r1", "idle")
+            assert hear(connection)["status"] == "idle"
+        with urllib.request.urlopen(server.url.replace("ws://", "http://") + "/healthz", timeout=20) as reply:
+            assert reply.status == 200
+    with pytest.raises(AxonValueError, match="api_key: it is empty"):
+        RobotBackendServer(port=0, api_key="").start()
+
+
+def test_a_key_is_asked_for_at_a_reconnect() -> None:
+    with RobotBackendServer(port=0, api_key="old") as first:
+        port = first.port
+        robot = RobotControl(first.url, api_key="old", retry_min=0.01, retry_max=0.05)
+    with robot:
+        wait_until(lambda: not robot.stats().is_connected)
+
+        def said() -> str:
+            with pytest.raises(AxonConnectionError) as caught:
+                robot.send_direct_control("arm", "go")
+            return str(caught.value)
+
+        with RobotBackendServer(port=port, api_key="new"):
+            wait_until(lambda: "The API key is wrong" in said())
+        with RobotBackendServer(port=port, api_key="old"):
+            wait_until(lambda: robot.stats().is_connected)
+            robot.send_direct_control("arm", "go")
 
 
 def test_stopping_says_goodbye_and_it_may_start_again() -> None:
