@@ -252,8 +252,8 @@ def test_a_client_that_stalls_costs_the_others_nothing() -> None:
             before = resident_bytes()
             for number in range(frames):
                 server.publish_camera("r", "c", JPEG, n=number)
-                if number % 20 == 0:
-                    time.sleep(0.01)
+                while min(client.stats().received for client in clients) < number - 5:
+                    time.sleep(0.001)  # a machine that is busy, not the ninth client, made them miss some
             for client in clients:
                 got = [frame.fields["n"] for frame in islice(client.frames(timeout=20), frames)]
                 assert got == list(range(frames))
