@@ -8,13 +8,11 @@ print(pacer.stats())
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from service_clients._axon import pacing
 from service_clients._axon._ffi import check, ffi, lib, new_error, raise_pending
 from service_clients._axon.errors import AxonValueError
-from service_clients._axon.pacing import PacerStats, Tick, rate_of
+from service_clients._axon.pacing import PacerStats, StopEvent, Tick, rate_of
 from service_clients._axon.reply import Percentiles
 
 __all__ = ["Pacer", "StopEvent"]
@@ -106,17 +104,6 @@ class Pacer:
             return False
         check(status, self._error)
         return True
-
-
-class StopEvent(pacing.StopEvent):
-    """An Event that one thread waits for as sharply as a pacer does; setting it stops the pacer."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Sleeps for `timeout` seconds, or until the event is set; whether it is. None waits for it alone."""
-        if timeout is None:
-            return super().wait()
-        self._pacer.sleep(time.monotonic() + timeout)
-        return self.is_set()
 
 
 def _nanoseconds(seconds: Any) -> int:

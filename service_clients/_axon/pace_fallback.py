@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 
 from service_clients._axon.errors import AxonValueError
-from service_clients._axon.pacing import PacerStats, StopEvent, Tick, percentiles_of, rate_of
+from service_clients._axon.pacing import (
+    PacerStats,
+    StopEvent,
+    Tick,
+    percentiles_of,
+    rate_of,
+    sleep_unless,
+)
 
 __all__ = ["Pacer", "StopEvent"]
 
@@ -20,7 +26,7 @@ class Pacer:
         self._rate = rate_of(rate_hz)
         if not 0.001 <= self._rate <= 100000:
             raise AxonValueError(f"pacer: a rate of {self._rate:g} Hz, not 0.001 to 100000 (rate_hz)")
-        self._stopped = threading.Event()
+        self._is_stopped = False
         self._first: float | None = None  # the first tick since a restart
         self._planned: Tick | None = None
         self._last = Tick(0, 0.0, 0.0, 0)
@@ -35,12 +41,12 @@ class Pacer:
         return True
 
     def stop(self) -> None:
-        self._stopped.set()
+        self._is_stopped = True
 
     def restart(self) -> None:
         self._first = self._planned = None
         self._run_ticks = 0
-        self._stopped.clear()
+        self._is_stopped = False
 
     def stats(self) -> PacerStats:
         length = self._last.now - self._first if self._first is not None and self._run_ticks > 1 else 0.0
@@ -71,8 +77,7 @@ class Pacer:
         return self._planned.due
 
     def sleep(self, until: float) -> bool:
-        left = until - time.monotonic()
-        return not (self._stopped.wait(left) if left > 0 else self._stopped.is_set())
+        return sleep_unless(lambda: self._is_stopped, until)
 
     def record(self, now: float) -> Tick:
         if self._planned is None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from service_clients._axon.errors import AxonTypeError
 from service_clients._axon.plain import as_float
 from service_clients._axon.reply import Percentiles
 
-__all__ = ["PacerStats", "StopEvent", "Tick", "percentiles_of", "rate_of"]
+__all__ = ["PacerStats", "StopEvent", "Tick", "percentiles_of", "rate_of", "sleep_unless"]
+
+_NAP = 0.02  # seconds
 
 
 class Tick(NamedTuple):
@@ -43,19 +46,57 @@ class PacerStats(NamedTuple):
 
 
 class StopEvent(threading.Event):
-    """An Event; setting it stops the pacer."""
+    """An Event that stops a pacer when it is set, and waits as sharply as the pacer does.
 
-    def __init__(self, pacer: Any) -> None:
+    It takes no lock, so that signal handlers may set it, whatever their thread is doing with it.
+    """
+
+    def __init__(self, pacer: Any = None) -> None:
+        """
+        Args:
+            pacer: None: there is none.
+        """
         super().__init__()
         self._pacer = pacer
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+        return self._is_set
 
     def set(self) -> None:
-        super().set()
-        self._pacer.stop()
+        """Ends every wait, within 20 ms."""
+        self._is_set = True
+        if self._pacer is not None:
+            self._pacer.stop()
 
     def clear(self) -> None:
-        super().clear()
-        self._pacer.restart()
+        """Makes it as new; the pacer begins again."""
+        self._is_set = False
+        if self._pacer is not None:
+            self._pacer.restart()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleeps for `timeout` seconds, or until the event is set; whether it is. None waits for it alone."""
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        if self._pacer is None or timeout is None:
+            sleep_unless(self.is_set, until)
+        else:
+            self._pacer.sleep(until)
+        return self._is_set
+
+
+def sleep_unless(is_over: Callable[[], bool], until: float) -> bool:
+    """Sleeps until a time of time.monotonic(), or until something is over, to within 20 ms; whether it is not.
+
+    Asks instead of being told, for it takes a lock to tell, and a signal handler may find that taken.
+    """
+    while not is_over():
+        left = until - time.monotonic()
+        if left <= 0:
+            return True
+        time.sleep(min(left, _NAP))
+    return False
 
 
 def rate_of(rate_hz: Any) -> float:

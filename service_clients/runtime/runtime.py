@@ -82,7 +82,7 @@ class Runtime:
         self._max_episode_steps = max_episode_steps
 
         self._pacer = Pacer(max_hz) if max_hz else None
-        self._stopped = StopEvent(self._pacer) if self._pacer else threading.Event()
+        self._stopped = StopEvent(self._pacer)  # from stop() to the end of the run that it ends
         self._in_episode = False
         self._episode_steps = 0
 
@@ -101,22 +101,32 @@ class Runtime:
     def run(self) -> None:
         """Runs all episodes, or until stop(); the environment is reset before each and after the last.
 
+        A stop() that came before is for this run: it ends with nothing called, and that is logged. The next one runs.
+
         Raises:
             whatever a part raised, Ctrl-C included: the episode has been ended in order by then, with every
             subscriber's on_episode_end() and a reset of the environment.
         """
-        self._stopped.clear()
-        self._run_episodes()
+        try:
+            if self._stopped.is_set():
+                _LOGGER.warning("stop() was called before the run began: there is none")
+            else:
+                self._run_episodes()
+        finally:
+            self._stopped.clear()
 
     def run_in_new_thread(self) -> threading.Thread:
         """Starts run() in a thread of its own, and returns that."""
-        self._stopped.clear()
-        thread = threading.Thread(target=self._run_episodes)
+        thread = threading.Thread(target=self.run)
         thread.start()
         return thread
 
     def stop(self) -> None:
-        """Ends the run after the step that is being made. From any thread; returns at once."""
+        """Ends the run after the step that is being made; when there is none, the next run before it begins.
+
+        So a stop() that comes just before run(), or while a thread of it starts, is not lost. It ends one run, however
+        often it is called: the runtime may run again. From any thread, and signal handlers; returns at once.
+        """
         self._stopped.set()
 
     def mark_episode_complete(self) -> None:

@@ -128,4 +128,18 @@ def test_a_stop_event_is_an_event_that_stops_its_pacer(kind: Kind) -> None:
     assert stopped.wait()
     assert not pacer.wait()
     stopped.clear()
+    assert not stopped.is_set()
     assert pacer.wait()
+
+
+@pytest.mark.parametrize("timeout", [60, None])
+def test_a_signal_handler_may_set_the_event_that_its_thread_waits_for(
+    kind: Kind, timeout: float | None
+) -> None:
+    stopped = kind.StopEvent(kind.Pacer(0.001))
+    before = signal.signal(signal.SIGALRM, lambda *_: stopped.set())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert stopped.wait(timeout)
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import threading
@@ -211,6 +212,102 @@ def test_a_runtime_that_was_stopped_runs_again() -> None:
         thread.join(30)
         assert not thread.is_alive()
     assert runtime.stats().episodes == 2
+
+
+@pytest.mark.parametrize("max_hz", [0, 100])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_stop_that_comes_before_its_run_is_not_lost(
+    max_hz: float, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    arm, log = Arm(), Log()
+    runtime = Runtime(arm, Still(), [log], max_hz=max_hz, max_episode_steps=2)
+    for runs in (1, 2):
+        for _ in range(times):
+            runtime.stop()
+        runtime.run()
+        assert (arm.applied, runtime.stats().episodes) == (2 * runs - 2, runs - 1)
+        assert "stop() was called before the run began" in caplog.text
+        caplog.clear()
+        runtime.run()  # it was for one run
+        assert (arm.applied, runtime.stats().episodes) == (2 * runs, runs)
+    assert log.calls == [runtime, "start", "step", "step", "end"] * 2
+    assert arm.resets == 4
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("max_hz", [0, 1000])
+def test_a_stop_that_races_with_the_start_of_its_thread_is_not_lost(max_hz: float) -> None:
+    arm = Arm()
+    runtime = Runtime(arm, Still(), [], max_hz=max_hz)
+    for number in range(100):
+        thread = runtime.run_in_new_thread()
+        while number % 3 and not arm.resets:
+            pass
+        runtime.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+        arm.resets = 0
+    arm.steps = arm.applied + 1
+    runtime.run()
+    assert arm.applied == arm.steps
+
+
+@pytest.mark.parametrize(
+    ("where", "steps"), [("on_run_start", 0), ("on_episode_start", 0), ("on_step", 1), ("on_episode_end", 1)]
+)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_stop_within_a_run_ends_that_run_and_no_other(where: str, steps: int, fails: bool) -> None:
+    class Stopping(Log):
+        """Stops once."""
+
+    def stop(*_arguments: Any) -> None:
+        delattr(Stopping, where)
+        runtime.stop()
+        if fails:
+            raise ValueError("the part's own affair")
+
+    setattr(Stopping, where, stop)
+    arm = Arm()
+    runtime = Runtime(arm, Still(), [Stopping()], num_episodes=3, max_episode_steps=1)
+    with pytest.raises(ValueError, match="own affair") if fails else contextlib.nullcontext():
+        runtime.run()
+    assert arm.applied == steps
+    runtime.run()
+    assert arm.applied == steps + 3
+
+
+SIGNALLED = """
+import random, signal, sys
+from service_clients.runtime.agent import Agent
+from service_clients.runtime.environment import Environment
+from service_clients.runtime.runtime import Runtime
+
+class Arm(Environment, Agent):
+    def reset(self): pass
+    def is_episode_complete(self): return False
+    def get_observation(self): return {}
+    def get_action(self, observation): return {}
+    def apply_action(self, action): pass
+
+def stop(*_):
+    runtime.stop()
+
+arm = Arm()
+runtime = Runtime(arm, arm, [], max_hz=float(sys.argv[1]))
+signal.signal(signal.SIGALRM, stop)
+dice = random.Random(1)
+for _ in range(300):
+    signal.setitimer(signal.ITIMER_REAL, dice.uniform(1e-6, 1e-3))
+    runtime.run()    # ends by the signal alone, whenever it comes
+print(runtime.stats().episodes > 0)
+"""
+
+
+@pytest.mark.parametrize("max_hz", [0, 1000])
+def test_a_signal_handler_may_stop_it_at_any_moment(run_script: Any, max_hz: float) -> None:
+    assert run_script(SIGNALLED, str(max_hz)).stdout.split() == ["True"]
+    without_core = "import sys; sys.modules['service_clients._axon._native'] = None" + SIGNALLED
+    assert run_script(without_core, str(max_hz), PYTHONWARNINGS="ignore").stdout.split() == ["True"]
 
 
 def test_stop_in_a_policy_s_own_thread_of_thought_ends_after_the_step() -> None:
