@@ -26,7 +26,7 @@ import random
 import statistics
 import sys
 from pathlib import Path
-from typing import Iterable, Iterator, Mapping, Sequence
+from typing import Iterable, Iterator, Mapping, Sequence, Tuple
 
 from benchmarks import streams
 from benchmarks.harness import (
@@ -47,7 +47,7 @@ SIZE_BYTES = 2 * 256 * 256 * 3
 CHECKED = 5  # steps
 SAME_SERVER, BOTH_OURS = 1.5, 2.0  # times as fast as pyzmq
 
-Pair = tuple[str, str]
+Pair = Tuple[str, str]
 
 
 class Result(Rounds):

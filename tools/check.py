@@ -9,6 +9,7 @@ Prints one line per problem, ``file:line: what is wrong``, and exits 1 when ther
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -192,6 +193,75 @@ def check_version(root: Path) -> Iterator[str]:
                 yield f"{place(root, path, text, match.start())}: the version belongs into include/axon/api.h"
 
 
+# Classes that take [brackets] from Python 3.9 on only: builtin ones, and those of these modules.
+GENERIC = frozenset({"dict", "frozenset", "list", "set", "tuple", "type"})
+GENERIC_IN = frozenset({"collections", "collections.abc", "os", "queue", "re", "subprocess", "weakref"})
+SCALAR = frozenset({"bool", "bytes", "complex", "float", "int", "object", "str"})
+CLASS_NAME = re.compile(r"[A-Z]\w*[a-z]\w*|deque|defaultdict")
+
+
+def evaluated(node: ast.AST, is_lazy: bool) -> Iterator[ast.AST]:
+    """What runs of a syntax tree: not what TYPE_CHECKING keeps for mypy, nor annotations when they are lazy."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
+    yield node
+    for field, value in ast.iter_fields(node):
+        if not (is_lazy and field in ("annotation", "returns")):
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    yield from evaluated(child, is_lazy)
+
+
+def check_old_python(root: Path) -> Iterator[str]:
+    """What runs, runs on Python 3.8, and the clients with numpy 1.17; ruff and vermin do not see these."""
+    for path in files(root, ["service_clients", "tests", "tools", "benchmarks", "setup.py"], ("*.py",)):
+        text = path.read_text()
+        tree = ast.parse(text)
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        is_lazy = any(node.module == "__future__" for node in imports)
+        generic = GENERIC.union(
+            alias.name
+            for node in imports
+            for alias in node.names
+            if node.module in GENERIC_IN and CLASS_NAME.fullmatch(alias.name)
+        )
+        for node in evaluated(tree, is_lazy):
+            problem = too_new(node, generic)
+            if problem is None and root / "service_clients" in path.parents:
+                problem = too_new_for_numpy(node)
+            if problem is not None:
+                said = ast.get_source_segment(text, node)
+                yield f"{path.relative_to(root)}:{getattr(node, 'lineno', 1)}: {said}: {problem}"
+
+
+def too_new(node: ast.AST, generic: frozenset[str]) -> str | None:
+    """What Python 3.8 has against an expression that runs."""
+    if isinstance(node, ast.Subscript) and is_generic(node.value, generic):
+        return "runs from Python 3.9 on; take it from typing"
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        for side in (node.left, node.right):
+            is_none = isinstance(side, ast.Constant) and side.value is None
+            if is_none or is_generic(side, generic | SCALAR):
+                return "runs from Python 3.10 on; take Union or Optional"
+    return None
+
+
+def is_generic(node: ast.AST, generic: frozenset[str]) -> bool:
+    """Whether an expression names one of these classes: ``list``, ``queue.Queue``."""
+    if isinstance(node, ast.Attribute):
+        module = getattr(node.value, "id", None)
+        return module in GENERIC_IN and CLASS_NAME.fullmatch(node.attr) is not None
+    return isinstance(node, ast.Name) and node.id in generic
+
+
+def too_new_for_numpy(node: ast.AST) -> str | None:
+    """What numpy 1.17 has against an import that runs."""
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    if "numpy.typing" in names or (isinstance(node, ast.ImportFrom) and node.module == "numpy.typing"):
+        return "numpy 1.17 has no numpy.typing; import it under TYPE_CHECKING"
+    return None
+
+
 LANGUAGES = {
     ".c": (["gcc", "-std=c99"], ["clang", "-std=c99"]),
     ".cpp": (["g++", "-std=c++11"], ["clang++", "-std=c++11"]),
@@ -250,6 +320,7 @@ CHECKS: list[Callable[[Path], Iterator[str]]] = [
     check_task_marks,
     check_namespace,
     check_version,
+    check_old_python,
     check_headers_alone,
 ]
 

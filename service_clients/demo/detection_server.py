@@ -11,7 +11,7 @@ import base64
 import binascii
 import socket
 import time
-from typing import Any, Callable, Dict, List, Literal, Optional, Protocol, Union, get_args
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Literal, Optional, Protocol, Union, get_args
 
 import numpy as np
 import uvicorn
@@ -21,7 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from service_clients._axon.errors import AxonError
 from service_clients._axon.images import decode_image, encode_image
 from service_clients.demo import backends
-from service_clients.demo.detector import CLASSES, MODEL, BlockDetector, Found, Pixels, outline
+from service_clients.demo.detector import CLASSES, MODEL, BlockDetector, Found, outline
+
+if TYPE_CHECKING:
+    from service_clients.demo.detector import Pixels
 
 ModelName = Literal["yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x", "yolov8n-seg", "yolov8s-seg"]
 MaskFormat = Literal["polygon", "rle", "bitmap"]

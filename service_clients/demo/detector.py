@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from service_clients.demo.vision import Blob, color_mask, find_blobs
 
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
+
+    Pixels = npt.NDArray[np.uint8]
+
 __all__ = ["CLASSES", "MODEL", "BlockDetector", "Found", "outline"]
 
-Pixels = npt.NDArray[np.uint8]
 
 MODEL = "coloured-blocks"
 CLASSES = {"red": "red block", "green": "green block", "blue": "blue block", "yellow": "goal"}

@@ -10,15 +10,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-from typing import Any, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from service_clients.demo import backends, tabletop
 from service_clients.demo.render import Camera
 from service_clients.demo.tabletop import BLOCK, GOAL_RADIUS, HOME, MAX_DELTA
 from service_clients.demo.vision import color_mask
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
+
+    Vector = npt.NDArray[np.float64]
 
 __all__ = ["HORIZON", "METADATA", "Expert", "Seen", "look"]
 
@@ -41,8 +45,6 @@ _HOVER = 0.15  # the hand's height on its way
 _CLOSE = 0.006  # near enough
 _FEWEST = 12  # pixels, to be seen at all
 _TOUCH = 1.0 - BLOCK / tabletop.OPENING
-
-Vector = npt.NDArray[np.float64]
 
 
 class Seen(NamedTuple):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
+
+    Pixels = npt.NDArray[np.uint8]
 
 __all__ = ["Frame", "draw_box", "film_strip"]
 
-Pixels = npt.NDArray[np.uint8]
 
 _FILM, _HOLE, _TEXT = (24, 24, 28), (238, 236, 228), (232, 228, 214)
 _GAP, _BAND, _SCALE = 10, 26, 3  # between pictures, above and below them, and the size of a font's dot

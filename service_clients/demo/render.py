@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple, Sequence, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Sequence, Union
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
+
+    Floats = npt.NDArray[np.float32]
+    Triple = Union[Sequence[Any], Floats]  # x, y and z: numbers, or arrays of one shape
 
 __all__ = ["Box", "Camera", "Capsule", "Disc", "Picture", "Shape", "Window", "draw", "draw_ground"]
 
-Floats = npt.NDArray[np.float32]
 Color = Sequence[int]
-Triple = Union[Sequence[Any], Floats]  # x, y and z: numbers, or arrays of one shape
 
 _LIGHT = np.array([0.42, -0.38, 0.82], np.float32) / np.float32(math.sqrt(0.42**2 + 0.38**2 + 0.82**2))
 _AMBIENT, _DIFFUSE, _GLOSS = 0.52, 0.55, 0.18

@@ -16,12 +16,16 @@ points down; its position is that of the point between the finger tips.
 from __future__ import annotations
 
 import math
-from typing import Any, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from service_clients.demo.render import Box, Camera, Capsule, Disc, Picture, Shape, draw, draw_ground
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
+
+    Vector = npt.NDArray[np.float64]
 
 __all__ = [
     "ACTION_SPACE",
@@ -75,8 +79,6 @@ _TOUCH = 1.0 - BLOCK / OPENING  # how far the gripper closes on a block
 _FINGER = (0.009, 0.006)  # half a finger's depth and width
 _TIP = 0.01  # how far the finger tips reach below the hand's position
 _SHOULDER, _UPPER, _FORE, _WRIST = 0.25, 0.4, 0.4, 0.18
-
-Vector = npt.NDArray[np.float64]
 
 
 class Step(NamedTuple):

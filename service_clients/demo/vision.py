@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
+
+    Pixels = npt.NDArray[np.uint8]
+    Mask = npt.NDArray[np.bool_]
 
 __all__ = ["COLOR_NAMES", "Blob", "color_mask", "find_blobs"]
 
-Pixels = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 # Which of red, green and blue a colour must have, in like measure.
 _STRONG = {"red": (0,), "green": (1,), "blue": (2,), "yellow": (0, 1)}

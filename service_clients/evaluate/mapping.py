@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from service_clients._axon.image_tools import resize_with_pad
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
 
 __all__ = ["Actions", "MappingError", "Observations", "parse_actions", "parse_observations", "parse_size"]
 

@@ -8,16 +8,19 @@ lists, and refuses one that the task does not take.
 from __future__ import annotations
 
 import math
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from service_clients.simulator.backend import InvalidParams
 
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
+
+    Array = npt.NDArray[Any]
+
 __all__ = ["ActionSpace"]
 
-Array = npt.NDArray[Any]
 
 _SLACK = 1e-6  # of a range, for numbers that were float32 on their way: they become the limit itself
 

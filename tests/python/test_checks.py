@@ -39,6 +39,8 @@ AXON_API int32_t axon_thing_open(const char *name,
 #endif
 """
 
+LAZY = "from __future__ import annotations\n"
+
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
@@ -82,6 +84,12 @@ def test_a_good_checkout_has_no_problems(checkout: Path) -> None:
         ("setup.py", 'setup(version="1.2.3")\n', "setup.py:1: 1.2.3 belongs into include/axon/api.h"),
         ("pyproject.toml", '[project]\nversion = "1.2.3"\n', "pyproject.toml:2: the version belongs into include/axon/api.h"),
         ("csrc/b.c", "#define AXON_VERSION_MAJOR 3\n", "csrc/b.c:1: the version belongs into include/axon/api.h"),
+        ("benchmarks/a.py", LAZY + "Pair = tuple[str, str]\n", "benchmarks/a.py:2: tuple[str, str]: runs from Python 3.9 on; take it from typing"),
+        ("tools/a.py", "import queue\nQ = queue.Queue[int]\n", "tools/a.py:2: queue.Queue[int]: runs from Python 3.9 on; take it from typing"),
+        ("tests/a.py", "from collections.abc import Callable\nF = Callable[[], int]\n", "tests/a.py:2: Callable[[], int]: runs from Python 3.9 on; take it from typing"),
+        ("tests/a.py", "def f(a: list[int]):\n    pass\n", "tests/a.py:1: list[int]: runs from Python 3.9 on; take it from typing"),
+        ("setup.py", LAZY + "isinstance(1, int | None)\n", "setup.py:2: int | None: runs from Python 3.10 on; take Union or Optional"),
+        ("service_clients/demo/a.py", "import numpy.typing as npt\n", "service_clients/demo/a.py:1: import numpy.typing as npt: numpy 1.17 has no numpy.typing; import it under TYPE_CHECKING"),
     ],
 )  # fmt: skip
 def test_one_wrong_file_is_named(checkout: Path, name: str, text: str, expected: str) -> None:
@@ -95,6 +103,8 @@ def test_one_wrong_file_is_named(checkout: Path, name: str, text: str, expected:
         ("csrc/http.c", "#include <curl/curl.h>\n"),
         ("docs/wire.md", "the axon_thing_ calls, AXON_LOG=debug and AXON_HOST_YOLO_DETECTION\n"),
         ("tests/c/a.c", "/* TO" "DO(ada): more */\n"),
+        ("tools/a.py", LAZY + "import os\ndef f(a: list[int]) -> str | None:\n    b: dict[str, int] = {}\n    return os.environ['x']\n"),
+        ("service_clients/a.py", "if TYPE_CHECKING:\n    import numpy.typing as npt\n    Vector = tuple[int, ...]\n"),
     ],
 )  # fmt: skip
 def test_what_is_allowed_is_not_complained_of(checkout: Path, name: str, text: str) -> None:

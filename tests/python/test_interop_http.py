@@ -6,7 +6,7 @@ import base64
 import socket
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import TYPE_CHECKING, Any, Iterator
 
 import cv2
 import numpy as np
@@ -18,8 +18,11 @@ from service_clients._axon import Service
 from service_clients.demo import tabletop
 from service_clients.demo.checks import overlap_of
 from service_clients.demo.detection_server import create_app
-from service_clients.demo.detector import BlockDetector, Found, Pixels
+from service_clients.demo.detector import BlockDetector, Found
 from service_clients.yolo_detection.client import YOLOClient
+
+if TYPE_CHECKING:
+    from service_clients.demo.detector import Pixels
 
 REPLY_FIELDS = ["detections", "model", "device", "inference_ms", "image_width", "image_height", "has_masks"]
 

@@ -84,7 +84,7 @@ print(json.dumps([n for n in dir(WebsocketClientPolicy) if not n.startswith("_")
         [peers_python, "-c", script], check=True, capture_output=True, text=True, timeout=60
     )
     parameters, methods = (json.loads(line) for line in done.stdout.splitlines())
-    ours = list(inspect.signature(WebsocketClientPolicy).parameters.values())
+    ours = list(inspect.signature(WebsocketClientPolicy.__init__).parameters.values())[1:]
     assert [[p.name, p.default] for p in ours[: len(parameters)]] == parameters
     assert all(p.kind is p.KEYWORD_ONLY for p in ours[len(parameters) :])
     assert set(methods) <= set(dir(WebsocketClientPolicy))
