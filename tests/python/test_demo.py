@@ -103,6 +103,17 @@ def test_numpy_and_opencv_work_inside(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (0, "True\n"), ended.stderr
 
 
+def test_what_numpy_1_stands_on_works_inside_and_is_no_way_around(tmp_path: Path) -> None:
+    ended = run_sandboxed(
+        "import pathlib, platform; print(bool(platform.uname()), pathlib.Path('a'))", tmp_path
+    )
+    assert (ended.returncode, ended.stdout) == (0, "True a\n"), ended.stderr
+    ended = run_sandboxed("import pathlib, urllib.parse", tmp_path)
+    assert (ended.returncode, "'urllib.parse' by __main__ is refused" in ended.stderr) == (1, True), (
+        ended.stderr
+    )
+
+
 @pytest.mark.parametrize(
     "deed",
     [
