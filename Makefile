@@ -153,6 +153,7 @@ check: ## what must hold of every source file, with warnings as errors
 	$(PY) tools/lint_catalog.py catalog.json --clients service_clients
 	$(PY) -m ruff check -q $(LINTED)
 	$(PY) -m mypy --strict $(LINTED)
+	.venv/bin/vermin -q -t=3.8- --no-tips --violations $(LINTED)
 	shellcheck .ci/run $(wildcard *.sh tools/*.sh benchmarks/*.sh)
 
 lint-catalog: ## what is wrong with a catalog: FILE=catalog.json, OPTIONS='--online --clients DIR'
