@@ -534,6 +534,7 @@ def test_a_forked_child_may_end(openpi_server: Backend, run_script: Any) -> None
         "    os.waitpid(child, 0)\n"
         "    print(engine.infer({'at': 1.0})['actions'][0])\n",
         openpi_server.url,
+        PYTHONWARNINGS="ignore:This process:DeprecationWarning",  # Python 3.12's word on threads and fork()
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines() == [
