@@ -163,14 +163,16 @@ class PolicyServer:
     async def run(self) -> None:
         """serve_forever() for an event loop, which goes on meanwhile: the policy is called on another thread.
 
-        Cancelling it is stop().
+        Cancelling it is stop(); it ends when the server has.
         """
         import asyncio  # what calls this has it; the sandbox of the clients beside this lets nobody in with it
 
+        serving = asyncio.get_running_loop().run_in_executor(None, self.serve_forever)
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self.serve_forever)
+            await asyncio.shield(serving)
         except asyncio.CancelledError:
             self.stop()
+            await asyncio.wait([serving])
             raise
 
     def stop(self) -> None:
