@@ -7,10 +7,13 @@ name, and must get the same bytes. In the output `61*300` stands for 300 times t
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from openpi_client import msgpack_numpy  # type: ignore[import-not-found]
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
 
 
 def ramp(dtype: str, *shape: int) -> npt.NDArray[np.generic]:

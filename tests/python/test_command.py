@@ -12,17 +12,19 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 import fastapi
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
-import numpy.typing as npt
 import pytest
 import uvicorn
 from PIL import Image
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
 
 ROOT = Path(__file__).resolve().parents[2]
 AXON = ROOT / os.environ.get("BUILD", "build/c") / "bin" / "axon"

@@ -105,7 +105,7 @@ def test_servers_that_know_no_steps_are_sent_bare_observations(serve_policy: Ser
 
 
 def test_its_arguments_are_upstreams_and_more_by_name() -> None:
-    parameters = list(inspect.signature(Client).parameters.values())
+    parameters = list(inspect.signature(Client.__init__).parameters.values())[1:]
     assert [(p.name, p.default) for p in parameters[:2]] == [("host", "0.0.0.0"), ("port", 8000)]
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters[2:])
 

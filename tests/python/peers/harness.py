@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from service_clients.demo.backends import Backend
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
 
 PEERS = Path(__file__).resolve().parent
 TESTS = PEERS.parent.parent

@@ -16,10 +16,12 @@ formula that is written down here and that a test computes a second time to chec
 from __future__ import annotations
 
 import zlib
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # which numpy 1.17 has not
 
 HORIZON = 16
 DIM = 7
