@@ -188,8 +188,9 @@ class SensorData(StreamClient):
     def get_frame(
         self, camera_id: str | None = None, timeout: float | None = 10.0, *, robot_id: str | None = None
     ) -> CameraFrame:
-        """The oldest frame that waits, or the next one: with overflow="latest" always the newest. Pictures that are none
-        are left out.
+        """The oldest frame that waits, or the next one: with overflow="latest" always the newest.
+
+        Pictures that are none are left out.
 
         Args:
             camera_id: of this camera; None: of any.
