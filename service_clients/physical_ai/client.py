@@ -88,8 +88,8 @@ class RobotControl(StreamClient):
             connect_timeout: seconds; default 10.
             api_key: sent as "Authorization: Api-Key <api_key>".
             options: more of them: send_timeout (default 5), retry_min, retry_max, max_latency,
-                max_message_bytes, max_buffer_bytes, reconnect=False, authorization (the whole header, in place of
-                api_key), ca_file (of the authorities to trust for wss://), tls_insecure=True.
+                max_message_bytes, max_buffer_bytes, reconnect=False, authorization (the whole header, in
+                place of api_key), ca_file (of the authorities to trust for wss://), tls_insecure=True.
 
         Raises:
             RuntimeError: see the module's docstring.
