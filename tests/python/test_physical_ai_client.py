@@ -395,8 +395,13 @@ def test_nobody_there_and_no_websocket_server(backend: Callable[..., Backend], s
 
 def test_callbacks_hear_what_they_want(backend: Callable[..., Backend]) -> None:
     said = [camera("wrist", n=n) if n % 3 else camera("head", n=n) for n in range(30)] + [imu(7)]
-    before = running_threads()
-    with SensorData("127.0.0.1", backend(saying(*said)).port) as sensors:
+    before, everyone_is_there = running_threads(), threading.Event()
+
+    def session(connection: ServerConnection) -> None:
+        assert everyone_is_there.wait(20)
+        saying(*said)(connection)
+
+    with SensorData("127.0.0.1", backend(session).port) as sensors:
         all_heard: list[Message] = []
         wrist: list[int] = []
 
@@ -405,6 +410,7 @@ def test_callbacks_hear_what_they_want(backend: Callable[..., Backend]) -> None:
 
         with sensors.subscribe(all_heard.append), sensors.subscribe(fail):
             subscription = sensors.on_frame(lambda frame: wrist.append(frame.fields["n"]), "wrist")
+            everyone_is_there.set()
             wait_until(lambda: len(all_heard) == 31)
             with pytest.raises(AxonValueError, match="it has subscribers"):
                 sensors.receive(0)
