@@ -42,53 +42,15 @@ static int32_t axb_interrupted(void *user)
 static void axb_watch_thread(int32_t watch) { axb_thread_is_watched = watch; }
 static void axb_install(void) { axon_set_interrupt(axb_interrupted, NULL); }
 
-/* The type that every child of a list has, or -1. */
-static int32_t axb_common_type(const axon_value *list)
+/* Sets a key to an array of the dtype and shape of another one, in C order. */
+static axon_status axb_set_array(axon_value *map, const char *key, const axon_array *like, const void *data)
 {
-    size_t count = axon_value_count(list);
-    int32_t common = count > 0 ? (int32_t)axon_value_type(axon_value_at(list, 0)) : -1;
-    for (size_t i = 1; i < count && common != -1; i++)
-        if ((int32_t)axon_value_type(axon_value_at(list, i)) != common) common = -1;
-    return common;
-}
-
-/* Whether an array is so large that a copy would cost more than looking at it where it lies. */
-static int32_t axb_is_large(const axon_array *array)
-{
-    uint64_t bytes;
-    return axon_array_size(array, &bytes, NULL) == AXON_OK && bytes >= 65536;
-}
-
-static axb_node axb_node_of(const axon_value *value)
-{
-    axb_node node = {.value = value, .type = (int32_t)axon_value_type(value), .count = axon_value_count(value)};
-    axon_value_as_bool(value, &node.flag);
-    axon_value_as_int(value, &node.integer);
-    axon_value_as_uint(value, &node.natural);
-    axon_value_as_float(value, &node.real);
-    axon_value_as_string(value, &node.text, &node.count);
-    axon_value_as_bytes(value, &node.data, &node.count);
-    axon_value_as_array(value, &node.array);
-    if (node.array) node.flag = axb_is_large(node.array);
-    if (node.type == AXON_LIST) node.common_type = axb_common_type(value);
-    return node;
-}
-
-/* Lays a tree out in `nodes` from `at` on, each container before its children; gives the place behind the last.
- * Lists of numbers stay whole. What has no room is counted only. */
-static size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room, size_t at)
-{
-    axb_node node = axb_node_of(value);
-    if (at < room) nodes[at] = node;
-    at++;
-    bool is_list = node.type == AXON_LIST && node.common_type != AXON_FLOAT && node.common_type != AXON_INT;
-    for (size_t i = 0; (is_list || node.type == AXON_MAP) && i < node.count; i++) {
-        size_t child = at;
-        at = axb_lay_out(axon_value_at(value, i), nodes, room, at);
-        if (node.type == AXON_MAP && child < room)
-            nodes[child].key = axon_value_key(value, i, &nodes[child].key_length, &nodes[child].key_is_bytes);
+    axon_value *child = axon_value_array(NULL);
+    if (child) {
+        memcpy(child->as.array, like, offsetof(axon_array, shape) + (size_t)like->ndim * sizeof *like->shape);
+        child->as.array->data = data;
     }
-    return at;
+    return axon_value_set(map, key, child);
 }
 
 /* An array that can outlive its tree, without a copy: the caller's, to be freed; NULL when this one cannot. */
@@ -117,22 +79,6 @@ static void axb_give_frame(void *frame) { axi_zmq_give(frame); }
 __attribute__((visibility("default"))) PyObject *PyInit__native(void);
 """
 PREAMBLE_TYPES = """
-typedef struct axb_node {
-    const axon_value *value;
-    int32_t type;
-    int32_t flag;        /* of a bool; of an array: it is large */
-    int32_t common_type; /* of a list: every child's, or -1 */
-    int32_t key_is_bytes;
-    const char *key; /* in a map */
-    size_t key_length;
-    size_t count; /* children, or bytes of `text` or `data` */
-    int64_t integer;
-    uint64_t natural;
-    double real;
-    const char *text;
-    const void *data;
-    const axon_array *array;
-} axb_node;
 /* What a server's request comes with. */
 typedef struct axb_request {
     const axon_value *value;
@@ -147,7 +93,7 @@ extern "Python" axon_status axb_ask_policy(void *user, axon_request_kind kind, c
                                            axon_value **actions, axon_error *err);
 void axb_watch_thread(int32_t watch);
 void axb_install(void);
-size_t axb_lay_out(const axon_value *value, axb_node *nodes, size_t room, size_t at);
+axon_status axb_set_array(axon_value *map, const char *key, const axon_array *like, const void *data);
 axon_array *axb_take_array(const axon_value *value);
 void axb_open_request(axon_request *request, axb_request *opened);
 void axb_give_message(void *message);
@@ -216,12 +162,13 @@ def builder() -> FFI:
     ffi = FFI()
     for header in headers():
         ffi.cdef(declarations(header))
+    ffi.cdef(declarations("csrc/row.h"))
     ffi.cdef(re.sub(r"/\*.*?\*/", " ", PREAMBLE_TYPES))
     ffi.cdef(PREAMBLE_API)
     includes = "".join(f"#include <{header[len('include/') :]}>\n" for header in headers())
     ffi.set_source(
         "service_clients._axon._native",
-        f"#include <unistd.h>\n#include <stdbool.h>\n{includes}#include <server_internal.h>\n#include <spare.h>\n#include <value_internal.h>\n#include <zmq_socket.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
+        f"#include <unistd.h>\n#include <stdbool.h>\n{includes}#include <row.h>\n#include <server_internal.h>\n#include <spare.h>\n#include <value_internal.h>\n#include <zmq_socket.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
         sources=[] if archive else sorted(glob("csrc/*.c") + glob("csrc/services/*.c")),
         depends=[archive] if archive else headers() + sorted(glob("csrc/**/*.h", recursive=True)),
         extra_objects=[archive] if archive else [],

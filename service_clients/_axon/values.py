@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Callable, Iterator, List
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Tuple
 
 from service_clients._axon._ffi import check, ffi, lib, new_error
 from service_clients._axon.errors import AxonProtocolError, AxonTypeError, AxonValueError
@@ -43,6 +44,7 @@ _UNSENDABLE = {"O": "object", "V": "structured", "c": "complex", "M": "datetime6
 _MAX_DEPTH: int = lib.AXON_MAX_DEPTH
 _MAX_NDIM: int = lib.AXON_MAX_NDIM
 _MAX_NAMES = 1000
+_MAX_LAYOUTS = 100
 _ARRAY = ffi.typeof("axon_array *")
 _FLOAT: int = lib.AXON_FLOAT
 _INT: int = lib.AXON_INT
@@ -108,12 +110,20 @@ def _write_map(value: Any, keep: list[Any], depth: int) -> Any:
     try:
         for key, child in value.items():
             name = _names.get(key) or _name(key)
+            writer = _WRITERS.get(type(child))
             try:
-                node = _write(child, keep, depth - 1)
+                if writer is _write_array and child.flags.c_contiguous:
+                    like = _layouts.get((child.dtype, child.shape)) or _layout(child)
+                    data = ffi.from_buffer(child)
+                    keep.append(data)
+                    status = lib.axb_set_array(tree, name, like, data)
+                else:
+                    writer = writer or _find_writer(child)
+                    status = lib.axon_value_set(tree, name, writer(child, keep, depth - 1))
             except Refused as refused:
                 refused.inside(key)
                 raise
-            if lib.axon_value_set(tree, name, node):
+            if status:
                 raise MemoryError("out of memory")
     except BaseException:
         lib.axon_value_free(tree)
@@ -316,6 +326,16 @@ def describe(array: numpy.ndarray[Any, Any], keep: list[Any]) -> Any:
     return ffi.new(_ARRAY, (dtype, len(shape), itemsize, swapped, data, shape))
 
 
+_layouts: dict[Any, Any] = {}  # by dtype and shape, descriptions of arrays in C order, without their data
+
+
+def _layout(array: numpy.ndarray[Any, Any]) -> Any:
+    if len(_layouts) >= _MAX_LAYOUTS:
+        _layouts.clear()
+    layout = _layouts[array.dtype, array.shape] = describe(array, [])
+    return layout
+
+
 _elements: dict[Any, tuple[int, int, int]] = {}
 
 
@@ -345,12 +365,19 @@ def _classify(dtype: numpy.dtype[Any]) -> tuple[int, int, int]:
 
 
 _BYTES = ffi.typeof("char *")
-_NODES = ffi.typeof("axb_node[]")
-_ROOM = 32  # nodes that most replies do not exceed
-_MOST = 65536  # nodes laid out at a time: 7 MiB, whatever a peer sends
-_spare_nodes: list[Any] = []
+_ARRAY_OUT = ffi.typeof("const axon_array **")
+_CHARACTERS = ffi.typeof("char[]")
+_VALUE = ffi.typeof("axon_value *")
+_ROW = ffi.typeof("axi_row *")
+_NODES = ffi.typeof("axi_node[]")
+_ROOM = (32, 1024, 32768)  # nodes, bytes of text and of data: most replies need no more
+_KEPT = 1 << 20  # bytes of a row that is kept for the next tree
+_LARGE = 65536  # bytes of an array that stays in its message
+_MOST = 65536  # nodes laid out at a time: 7 MB, whatever a peer sends
+_NODE = struct.Struct("7qd5q")  # an axi_node, as the tuples that readers are given
+_AT, _END, _REAL, _NDIM, _SHAPE = 5, 6, 7, 8, 9
 
-Reader = Callable[[Any, Iterator[Any], "Memory | None"], Any]
+_Node = Tuple[Any, ...]
 
 
 class Memory:
@@ -362,6 +389,37 @@ class Memory:
         """Takes over a message of `length` bytes at `start`, a `void *`."""
         self.start = ffi.gc(ffi.cast(_BYTES, start), lib.axb_give_message)
         self.buffer = ffi.buffer(self.start, length)
+
+
+class _Row:
+    """A tree as C lays it out, csrc/row.h: its nodes, and the texts and data that they have places in."""
+
+    __slots__ = ("_nodes", "_utf8", "c", "data", "memory", "nodes", "size", "text")
+
+    nodes: Iterator[_Node]
+    text: str
+    memory: Memory | None
+
+    def __init__(self, nodes: int, text: int, data: int) -> None:
+        rooms = [ffi.new(_NODES, nodes), ffi.new(_CHARACTERS, text), ffi.new(_CHARACTERS, data)]
+        self.c = ffi.new(_ROW, (*rooms, nodes, text, data))
+        self._nodes, self._utf8, self.data = map(ffi.buffer, rooms)  # which keep the rooms
+        self.size = nodes * _NODE.size + text + data
+
+    def fill(self, value: Any, memory: Memory | None) -> bool:
+        """Lays a tree out; False when there is no room for all of it, and `c` says how much it takes."""
+        length = lib.axi_row_fill(self.c, value, ffi.NULL if memory is None else memory.start)
+        if length < 0:
+            return False
+        self.nodes = _NODE.iter_unpack(self._nodes)
+        self.text = self._utf8[:length].decode()
+        self.memory = memory
+        return True
+
+
+_spare_rows: list[_Row] = []
+
+Reader = Callable[[_Node, _Row], Any]
 
 
 def read(value: Any, memory: Memory | None = None) -> Any:
@@ -379,93 +437,119 @@ def read(value: Any, memory: Memory | None = None) -> Any:
         ImportError: the tree holds an array, and numpy is not installed.
     """
     try:
-        nodes = _spare_nodes.pop()
+        row = _spare_rows.pop()
     except IndexError:
-        nodes = ffi.new(_NODES, _ROOM)
-    count = lib.axb_lay_out(value, nodes, _ROOM, 0)
-    if count > _MOST:
-        return _read_branches(nodes[0], memory)
-    if count <= _ROOM:
-        row = iter(nodes)
-    else:
-        many = ffi.new(_NODES, count)
-        lib.axb_lay_out(value, many, count, 0)
-        row = iter(many)
-    node = next(row)
-    result = _READERS[node.type](node, row, memory)
-    _spare_nodes.append(nodes)
+        row = _Row(*_ROOM)
+    if not row.fill(value, memory):
+        counted = row.c
+        if counted.node_count > _MOST:
+            return _read_branches(value, memory)
+        row = _Row(
+            max(counted.node_count, counted.node_room),
+            max(counted.text_bytes, counted.text_room),
+            max(counted.data_bytes, counted.data_room),
+        )
+        row.fill(value, memory)
+    result = _read_next(row)
+    row.memory = None
+    if row.size <= _KEPT:
+        _spare_rows.append(row)
     return result
 
 
-def _read_branches(node: Any, memory: Memory | None) -> Any:
-    if node.type == lib.AXON_LIST:
-        return [read(lib.axon_value_at(node.value, index), memory) for index in range(node.count)]
+def _read_next(row: _Row) -> Any:
+    node = next(row.nodes)
+    return _READERS[node[0]](node, row)
+
+
+def _read_branches(value: Any, memory: Memory | None) -> Any:
+    count = lib.axon_value_count(value)
+    if lib.axon_value_type(value) == lib.AXON_LIST:
+        return [read(lib.axon_value_at(value, index), memory) for index in range(count)]
     result: dict[Any, Any] = {}
     length, is_bytes = ffi.new("size_t *"), ffi.new("int32_t *")
-    for index in range(node.count):
-        key = ffi.unpack(lib.axon_value_key(node.value, index, length, is_bytes), length[0])
-        result[key if is_bytes[0] else key.decode()] = read(lib.axon_value_at(node.value, index), memory)
+    for index in range(count):
+        key = ffi.unpack(lib.axon_value_key(value, index, length, is_bytes), length[0])
+        result[key if is_bytes[0] else key.decode()] = read(lib.axon_value_at(value, index), memory)
     return result
 
 
-def _read_map(node: Any, row: Iterator[Any], memory: Memory | None) -> dict[Any, Any]:
+def _read_map(node: _Node, row: _Row) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
-    for _ in range(node.count):
-        child = next(row)
-        key = ffi.unpack(child.key, child.key_length)
-        if not child.key_is_bytes:
-            key = key.decode()
-        result[key] = _READERS[child.type](child, row, memory)
+    nodes, text = row.nodes, row.text
+    for _ in range(node[_AT]):
+        child = next(nodes)
+        kind, _, key_is_bytes, key_at, key_end = child[:_AT]
+        key = row.data[key_at:key_end] if key_is_bytes else text[key_at:key_end]
+        result[key] = _READERS[kind](child, row)
     return result
 
 
-def _read_list(node: Any, row: Iterator[Any], memory: Memory | None) -> list[Any]:
-    count = node.count
-    if node.common_type == _FLOAT:
-        numbers = ffi.new(_DOUBLES, count)
-        lib.axon_value_as_floats(node.value, numbers)
-        return ffi.unpack(numbers, count)  # type: ignore[no-any-return]
-    if node.common_type == _INT:
-        numbers = ffi.new(_INTS, count)
-        lib.axon_value_as_ints(node.value, numbers)
-        return ffi.unpack(numbers, count)  # type: ignore[no-any-return]
-    result = []
-    for _ in range(count):
-        child = next(row)
-        result.append(_READERS[child.type](child, row, memory))
-    return result
+def _read_list(node: _Node, row: _Row) -> list[Any]:
+    if node[1] == _FLOAT:
+        return memoryview(row.data)[node[_AT] : node[_END]].cast("d").tolist()
+    if node[1] == _INT:
+        return memoryview(row.data)[node[_AT] : node[_END]].cast("q").tolist()
+    return [_read_next(row) for _ in range(node[_AT])]
 
 
-def _read_nil(_node: Any, _row: Iterator[Any], _memory: Memory | None) -> None:
+def _read_nil(_node: _Node, _row: _Row) -> None:
     return None
 
 
-def _read_bool(node: Any, _row: Iterator[Any], _memory: Memory | None) -> bool:
-    return bool(node.flag)
+def _read_bool(node: _Node, _row: _Row) -> bool:
+    return bool(node[_AT])
 
 
-def _read_int(node: Any, _row: Iterator[Any], _memory: Memory | None) -> int:
-    return node.integer  # type: ignore[no-any-return]
+def _read_int(node: _Node, _row: _Row) -> int:
+    return node[_AT]  # type: ignore[no-any-return]
 
 
-def _read_uint(node: Any, _row: Iterator[Any], _memory: Memory | None) -> int:
-    return node.natural  # type: ignore[no-any-return]
+def _read_uint(node: _Node, _row: _Row) -> int:
+    return node[_AT] + (1 << 64)  # type: ignore[no-any-return]  # the row has it as a negative int64
 
 
-def _read_float(node: Any, _row: Iterator[Any], _memory: Memory | None) -> float:
-    return node.real  # type: ignore[no-any-return]
+def _read_float(node: _Node, _row: _Row) -> float:
+    return node[_REAL]  # type: ignore[no-any-return]
 
 
-def _read_str(node: Any, _row: Iterator[Any], _memory: Memory | None) -> str:
-    return str(ffi.unpack(node.text, node.count), "utf-8")
+def _read_str(node: _Node, row: _Row) -> str:
+    return row.text[node[_AT] : node[_END]]
 
 
-def _read_bytes(node: Any, _row: Iterator[Any], _memory: Memory | None) -> bytes:
-    return bytes(ffi.buffer(node.data, node.count))
+def _read_bytes(node: _Node, row: _Row) -> bytes:
+    return row.data[node[_AT] : node[_END]]  # type: ignore[no-any-return]
 
 
-def _read_json(node: Any, _row: Iterator[Any], _memory: Memory | None) -> Any:
-    text = ffi.buffer(node.text, node.count)
+def _read_array(node: _Node, row: _Row) -> numpy.ndarray[Any, Any]:
+    dtype = _dtypes.get(node[1]) or _dtype(node[1])
+    return _new_array(node[_SHAPE : _SHAPE + node[_NDIM]], dtype, row.data, node[_AT]).copy()  # type: ignore[no-any-return]
+
+
+def _read_view(node: _Node, row: _Row) -> numpy.ndarray[Any, Any]:
+    dtype = _dtypes.get(node[1]) or _dtype(node[1])
+    assert row.memory is not None
+    return _new_array(node[_SHAPE : _SHAPE + node[_NDIM]], dtype, row.memory.buffer, node[_AT])  # type: ignore[no-any-return]
+
+
+def _read_scalar(node: _Node, row: _Row) -> Any:
+    return _read_array(node, row)[()]
+
+
+def _read_far(node: _Node, row: _Row) -> Any:
+    """What is too large for a row, or is no plain array."""
+    kind, where = node[1], node[_AT]
+    if kind == lib.AXON_ARRAY:
+        return _read_whole_array(ffi.cast(_VALUE, where), node[_END], row.memory)
+    if kind == lib.AXON_SCALAR:
+        return array_of(_described(ffi.cast(_VALUE, where)))[()]
+    data = ffi.buffer(ffi.cast(_BYTES, where), node[_END])
+    if kind == lib.AXON_STRING:
+        return str(data, "utf-8")
+    return _parse(data) if kind == lib.AXON_JSON else bytes(data)
+
+
+def _parse(text: Any) -> Any:
     try:
         return json.loads(str(text, "utf-8"))
     except (ValueError, RecursionError):
@@ -476,20 +560,26 @@ def _read_json(node: Any, _row: Iterator[Any], _memory: Memory | None) -> Any:
         raise AxonProtocolError(f"not JSON: {error}") from None
 
 
-def _read_array(node: Any, _row: Iterator[Any], memory: Memory | None) -> numpy.ndarray[Any, Any]:
-    if node.flag:
-        whole = lib.axb_take_array(node.value)
-        if whole:
-            return _view_of(whole)
-        if memory is not None:
-            return _view(node.array, memory.start, memory.buffer)
-    return array_of(node.array)
+def _read_whole_array(value: Any, length: int, memory: Memory | None) -> numpy.ndarray[Any, Any]:
+    whole = lib.axb_take_array(value)
+    if whole:
+        return _view_of(whole)
+    array = _described(value)
+    if memory is not None and length >= _LARGE:
+        return _view(array, memory.start, memory.buffer)
+    return array_of(array)
+
+
+def _described(value: Any) -> Any:
+    array = ffi.new(_ARRAY_OUT)
+    lib.axon_value_as_array(value, array)
+    return array[0]
 
 
 def _view_of(array: Any) -> numpy.ndarray[Any, Any]:
     """The array that was taken out of its tree, where it lies; the memory goes when nobody looks at it any more."""
     memory = ffi.gc(ffi.cast(_BYTES, array), lib.axon_free)
-    dtype = _dtypes.get(array.dtype) or _dtype(array)
+    dtype = _dtype_of(array)
     begin = ffi.cast(_BYTES, array.data) - memory
     elements = math.prod(ffi.unpack(array.shape, array.ndim))
     return _view(array, memory, ffi.buffer(memory, begin + elements * dtype.itemsize))
@@ -497,21 +587,16 @@ def _view_of(array: Any) -> numpy.ndarray[Any, Any]:
 
 def _view(array: Any, start: Any, buffer: Any) -> numpy.ndarray[Any, Any]:
     """The array whose elements lie in `buffer`, which begins at `start`."""
-    dtype = _dtypes.get(array.dtype) or _dtype(array)
-    shape = ffi.unpack(array.shape, array.ndim)
-    return _numpy().ndarray(shape, dtype, buffer, ffi.cast(_BYTES, array.data) - start)  # type: ignore[no-any-return]
+    dtype, shape = _dtype_of(array), ffi.unpack(array.shape, array.ndim)
+    return _new_array(shape, dtype, buffer, ffi.cast(_BYTES, array.data) - start)  # type: ignore[no-any-return]
 
 
 def array_of(array: Any) -> numpy.ndarray[Any, Any]:
     """A copy of what an `axon_array *` describes, in C order."""
-    shape = ffi.unpack(array.shape, array.ndim)
-    result = _numpy().ndarray(shape, _dtypes.get(array.dtype) or _dtype(array))
+    dtype, shape = _dtype_of(array), ffi.unpack(array.shape, array.ndim)
+    result = _new_array(shape, dtype)
     ffi.memmove(result, array.data, result.nbytes)
     return result  # type: ignore[no-any-return]
-
-
-def _read_scalar(node: Any, row: Iterator[Any], memory: Memory | None) -> Any:
-    return _read_array(node, row, memory)[()]
 
 
 _READERS: dict[int, Reader] = {
@@ -524,24 +609,32 @@ _READERS: dict[int, Reader] = {
     lib.AXON_BYTES: _read_bytes,
     lib.AXON_ARRAY: _read_array,
     lib.AXON_SCALAR: _read_scalar,
-    lib.AXON_JSON: _read_json,
     lib.AXON_LIST: _read_list,
     lib.AXON_MAP: _read_map,
+    lib.AXI_NODE_VIEW: _read_view,
+    lib.AXI_NODE_FAR: _read_far,
 }
 
 _dtypes: dict[int, Any] = {}
+_new_array: Any = None  # numpy.ndarray, once a dtype was asked for
 
 
-def _dtype(array: Any) -> Any:
-    """The numpy dtype of a received array: always this machine's byte order."""
-    numpy = _numpy()
+def _dtype_of(array: Any) -> Any:
+    """The numpy dtype of a received `axon_array *`: always this machine's byte order."""
+    known = _dtypes.get(array.dtype) or _dtype(array.dtype)
     if array.dtype == lib.AXON_FIXED_TEXT:
-        return numpy.dtype(f"U{array.itemsize // 4}")
-    if array.dtype == lib.AXON_FIXED_BYTES:
-        return numpy.dtype(f"S{array.itemsize}")
-    for name, code in _CODES.items():
-        _dtypes[code] = numpy.dtype(name)
-    return _dtypes[array.dtype]
+        return known(f"U{array.itemsize // 4}")
+    return known(f"S{array.itemsize}") if array.dtype == lib.AXON_FIXED_BYTES else known
+
+
+def _dtype(code: int) -> Any:
+    global _new_array
+    numpy = _numpy()
+    _new_array = numpy.ndarray
+    for name, known in _CODES.items():
+        _dtypes[known] = numpy.dtype(name)
+    _dtypes[lib.AXON_FIXED_TEXT] = _dtypes[lib.AXON_FIXED_BYTES] = numpy.dtype
+    return _dtypes[code]
 
 
 def _numpy() -> Any:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["ActionSpace"]
 
 
+_LARGEST = float(np.finfo(np.float64).max)
 _SLACK = 1e-6  # of a range, for numbers that were float32 on their way: they become the limit itself
+_FEW = (
+    64  # so many numbers are compared faster one by one than by numpy, whose calls cost more than their work
+)
 
 
 class _Member:
@@ -40,7 +44,7 @@ class _Member:
         self.is_exact = self.dtype.kind != "f"
         span = self.high - self.low
         slack = np.where(np.isfinite(span) & (not self.is_exact), _SLACK * span, 0.0)
-        self._is_bounded = bool(np.isfinite(span).all())
+        self._ranges = list(zip(_finite(self.low), _finite(self.high))) if self._size <= _FEW else None
         self._least, self._most = self.low - slack, self.high + slack
 
     def _limit(self, given: Any, unlimited: float) -> Array:
@@ -54,9 +58,9 @@ class _Member:
         Raises:
             InvalidParams: naming the key and what is wrong.
         """
+        if type(value) is np.ndarray and self._fits(value):
+            return value if value.base is None and value.flags.writeable else value.copy()
         array = self._as_array(value)
-        if array.dtype == self.dtype and array.shape == self.shape and self._is_within(array):
-            return array if array.base is None and array.flags.writeable else array.copy()
         if array.shape != self.shape:
             raise self._wrong(f"has shape {list(array.shape)}, not {list(self.shape)}")
         if not ((array >= self._least) & (array <= self._most)).all() or not np.isfinite(array).all():
@@ -67,10 +71,14 @@ class _Member:
             array = np.clip(array, self.low, self.high)
         return array.astype(self.dtype)
 
-    def _is_within(self, array: Array) -> bool:
-        """Whether all is finite and within the limits themselves, at the least cost."""
-        within = bool(((array >= self.low) & (array <= self.high)).all())
-        return within and (self._is_bounded or bool(np.isfinite(array).all()))
+    def _fits(self, array: Array) -> bool:
+        """Whether an array may be used as it is: most may, so this is to cost little."""
+        if array.dtype != self.dtype or array.shape != self.shape:
+            return False
+        if self._ranges is None:
+            return bool(((array >= self.low) & (array <= self.high) & np.isfinite(array)).all())
+        numbers = array.ravel().tolist()
+        return all(low <= number <= high for number, (low, high) in zip(numbers, self._ranges))
 
     def _as_array(self, value: Any) -> Array:
         try:
@@ -101,6 +109,11 @@ def _first(array: Array, wrong: Any) -> str:
     return f"{array.reshape(-1)[flat]}{where}"
 
 
+def _finite(limits: Array) -> list[float]:
+    """Limits that no infinite number is within."""
+    return np.clip(limits, -_LARGEST, _LARGEST).ravel().tolist()
+
+
 class ActionSpace:
     """What a task takes: for each key a shape, a dtype and limits."""
 
@@ -110,7 +123,7 @@ class ActionSpace:
         Raises:
             ValueError, TypeError: a description that is none, naming the key.
         """
-        self._members: list[_Member] = [_Member(name, member) for name, member in described.items()]
+        self._members = {name: _Member(name, member) for name, member in described.items()}
 
     def normalise(self, action: Any) -> dict[str, Array]:
         """An array for each key, the caller's own.
@@ -122,14 +135,14 @@ class ActionSpace:
             InvalidParams: a key that is missing or unknown; an array of another shape, with what is no number, is not
             finite or is out of range. The message names the key.
         """
-        if not isinstance(action, Mapping):
+        if not isinstance(action, (dict, Mapping)):
             raise InvalidParams(f"action: is {type(action).__name__}, not a map")
-        if len(action) != len(self._members) or any(member.name not in action for member in self._members):
+        if action.keys() != self._members.keys():
             raise self._other_keys(action)
-        return {member.name: member.read(action[member.name]) for member in self._members}
+        return {name: member.read(action[name]) for name, member in self._members.items()}
 
     def _other_keys(self, action: Mapping[Any, Any]) -> InvalidParams:
-        known = [member.name for member in self._members]
+        known = list(self._members)
         wanted = f"the task takes {', '.join(known) or 'none'}"
         for name in action:
             if name not in known:

@@ -389,7 +389,7 @@ class _Session:
         action = request["action"]
         if self._space is not None:
             action = self._space.normalise(action)
-        elif not isinstance(action, Mapping):
+        elif not isinstance(action, (dict, Mapping)):
             raise InvalidParams(f"action: is {type(action).__name__}, not a map")
         try:
             observation, reward, terminated, truncated, info = self._call("step", action)
@@ -491,7 +491,7 @@ def _text(request: dict[str, Any], key: str) -> str:
 
 
 def _mapping(value: Any, method: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):
         raise BackendError(f"{method} gave an observation that is {type(value).__name__}, not a dict")
     return value
 
