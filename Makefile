@@ -20,7 +20,7 @@ VERSION  := $(shell sed -n 's/^.define AXON_VERSION_[A-Z]* //p' include/axon/api
 PLACE    := $(DESTDIR)$(PREFIX)
 SONAME   := libaxon.so.$(firstword $(subst ., ,$(VERSION)))
 MSGPACK  := $(shell for n in msgpack-c msgpack; do $(PKG_CONFIG) --exists $$n 2>&1 && echo $$n && break; done)
-PACKAGES := libcurl $(or $(MSGPACK),msgpack) libwebsockets openssl libisal libjpeg libpng libzmq
+PACKAGES := libcurl $(or $(MSGPACK),msgpack) libwebsockets openssl libisal libjpeg libpng
 LIBS     := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>&1) -pthread -lm
 FLAGS    := -std=c17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -Iinclude -Icsrc \
 	-Wall -Wextra -Wpedantic -Wshadow -Wconversion $(CFLAGS) \

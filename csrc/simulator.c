@@ -2,6 +2,7 @@
 #include "simulator_internal.h"
 
 #include "array.h"
+#include "spare.h"
 #include "stats.h"
 
 #include <inttypes.h>
@@ -11,7 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* ws_dial.c and zmq.c do not know what the limits are called here. */
+/* ws_dial.c and zmtp_dealer.c do not know what the limits are called here. */
 static axon_status name_limit(axon_status status, uint32_t timeout_ms, const char *timeout_name,
                               axon_error *err)
 {
@@ -95,40 +96,33 @@ static void keep(axi_choice *choice, const axi_message *request)
 
 /* ---- one request and its reply ------------------------------------------------------------- */
 
-static axon_status fail_lost(axon_simulator *simulator, axon_error *err)
+/* What is no reply to read. */
+static axon_status refuse_message(axon_simulator *simulator, const axi_zmtp_message *message,
+                                  axon_error *err)
 {
-    axi_simulator_drop(simulator, "the connection was lost");
-    return axi_fail(err, AXON_ECONNECT,
-                    "%s: the connection was lost before the reply came (one of more than %" PRIu64
-                    " bytes, max_reply_bytes, ends it, too)",
-                    simulator->name, simulator->options.max_reply_bytes);
-}
-
-/* AXON_ETIMEOUT lacks its text. */
-static axon_status receive(axon_simulator *simulator, axi_zmq_frame *body, axi_time deadline,
-                           axon_error *err)
-{
-    for (;;) {
-        axi_dealer_state state = axi_dealer_look(simulator->dealer);
-        axi_zmq_found found = axi_dealer_receive(simulator->dealer, body);
-        if (found == AXI_ZMQ_BODY) return AXON_OK;
-        if (found == AXI_ZMQ_ODD) {
-            axi_simulator_drop(simulator, "a message in three or more frames");
-            return axi_fail(err, AXON_EPROTOCOL, "%s: a reply in more frames than an empty one and a body",
-                            simulator->name);
-        }
-        if (state != AXI_DEALER_READY) return fail_lost(simulator, err);
-        axon_status status = axi_simulator_wait(simulator, deadline, err);
-        if (status != AXON_OK) return status;
+    switch (message->found) {
+    case AXI_ZMTP_TOO_LONG:
+        return axi_fail(err, AXON_ETOOBIG,
+                        "%s: a reply of %zu bytes, limit %" PRIu64 " (max_reply_bytes); it was thrown away",
+                        simulator->name, message->length, simulator->options.max_reply_bytes);
+    case AXI_ZMTP_NO_ROOM:
+        return axi_fail(err, AXON_ENOMEM, "%s: out of memory for a reply of %zu bytes", simulator->name,
+                        message->length);
+    default:
+        axi_simulator_drop(simulator, "a message in three or more frames");
+        return axi_fail(err, AXON_EPROTOCOL, "%s: a reply in more frames than an empty one and a body",
+                        simulator->name);
     }
 }
 
-static axon_status send_body(axon_simulator *simulator, axi_zmq_frame *body, axon_error *err)
+/* AXON_ETIMEOUT lacks its text. */
+static axon_status receive(axon_simulator *simulator, axi_zmtp_message *message, axi_time deadline,
+                           axon_error *err)
 {
-    if (axi_dealer_send(simulator->dealer, body)) return AXON_OK;
-    axi_zmq_drop(body);
-    axi_simulator_drop(simulator, "a request could not be sent");
-    return axi_fail(err, AXON_ECONNECT, "%s: the connection was lost", simulator->name);
+    axon_status status = axi_dealer_receive(simulator->dealer, message, deadline, err);
+    if (status == AXON_ECONNECT) axi_simulator_drop(simulator, "the connection was lost");
+    if (status != AXON_OK || message->found == AXI_ZMTP_BODY) return status;
+    return refuse_message(simulator, message, err);
 }
 
 /* The reply that was not waited for is owed. */
@@ -138,13 +132,22 @@ static void owe(axon_simulator *simulator)
     simulator->grace_end = axi_deadline(simulator->options.grace_ms);
 }
 
-static axon_status exchange(axon_simulator *simulator, const char *method, axi_zmq_frame *body,
-                            axi_time deadline, axi_time *sent, axon_error *err)
+static axon_status send_request(axon_simulator *simulator, const struct iovec *parts, size_t count,
+                                axi_time deadline, axon_error *err)
 {
-    axon_status status = send_body(simulator, body, err);
+    axon_status status = axi_dealer_send(simulator->dealer, parts, count, deadline, err);
+    if (status == AXON_OK) return status;
+    axi_simulator_drop(simulator, "a request could not be sent");
+    return name_limit(status, status == AXON_ETIMEOUT ? simulator->timeout_ms : 0, "call_timeout_ms", err);
+}
+
+static axon_status exchange(axon_simulator *simulator, const char *method, const axi_message *request,
+                            axi_zmtp_message *reply, axi_time deadline, axi_time *sent, axon_error *err)
+{
+    axon_status status = send_request(simulator, request->parts, request->count, deadline, err);
     *sent = axi_now();
     if (status != AXON_OK) return status;
-    status = receive(simulator, body, deadline, err);
+    status = receive(simulator, reply, deadline, err);
     if (status == AXON_ETIMEOUT) axi_fail(err, status, "%s: no reply to %s", simulator->name, method);
     if (status == AXON_ETIMEOUT || status == AXON_ECANCELED) owe(simulator);
     return name_limit(status, status == AXON_ETIMEOUT ? simulator->timeout_ms : 0, "call_timeout_ms", err);
@@ -185,12 +188,12 @@ static axon_status misunderstood(const axon_simulator *simulator, const char *me
     return axi_fail(err, AXON_EPROTOCOL, "%s: the reply to %s %s", simulator->name, method, what);
 }
 
-/* `body` is the call's. */
-static axon_status read_reply(axon_simulator *simulator, const char *method, axi_zmq_frame *body,
+/* What `body` holds is the call's. */
+static axon_status read_reply(axon_simulator *simulator, const char *method, const axi_zmtp_message *body,
                               axon_value **reply, axon_error *err)
 {
     axon_value *tree;
-    axon_status status = axi_zmq_unpack(body, "reply", &tree, err);
+    axon_status status = axi_unpack(body->data, body->length, "reply", &tree, err);
     if (status != AXON_OK)
         return axi_fail(err, status, "%s: %s: %s", simulator->name, method, err->message);
     const axon_value *said = axon_value_get(tree, "status");
@@ -212,11 +215,11 @@ static axon_status read_reply(axon_simulator *simulator, const char *method, axi
  * patience with it, was lost over it. */
 static axon_status settle(axon_simulator *simulator, axi_time deadline, axon_error *err)
 {
-    axi_zmq_frame late;
+    axi_zmtp_message late;
     axi_time end = deadline < simulator->grace_end ? deadline : simulator->grace_end;
     axon_status status = receive(simulator, &late, end, err);
-    if (status == AXON_OK) {
-        axi_zmq_drop(&late);
+    if (status == AXON_OK || status == AXON_ETOOBIG || status == AXON_ENOMEM) {
+        axi_spare_give(late.data);
         simulator->owes = false;
         simulator->counts.discarded++;
         return AXON_OK;
@@ -233,15 +236,18 @@ static axon_status settle(axon_simulator *simulator, axi_time deadline, axon_err
 /* Replies carry no number: one that nobody asked for would be taken for the next call's. */
 static void expect_silence(axon_simulator *simulator)
 {
-    axi_zmq_frame unasked;
-    if (axi_dealer_look(simulator->dealer) != AXI_DEALER_READY) {
-        axi_simulator_drop(simulator, "the connection was lost between calls");
+    axi_zmtp_message message = {.data = NULL};
+    axi_zmtp_found found;
+    bool stands = axi_dealer_look(simulator->dealer, &found, &message);
+    axi_spare_give(message.data);
+    if (found != AXI_ZMTP_NOTHING && simulator->owes) {
+        simulator->owes = false;
+        simulator->counts.discarded++;
+    } else if (found != AXI_ZMTP_NOTHING) {
+        axi_simulator_drop(simulator, "the server sent a message that nobody asked for");
         return;
     }
-    axi_zmq_found found = axi_dealer_receive(simulator->dealer, &unasked);
-    if (found == AXI_ZMQ_BODY) axi_zmq_drop(&unasked);
-    if (found != AXI_ZMQ_NOTHING)
-        axi_simulator_drop(simulator, "the server sent a message that nobody asked for");
+    if (!stands) axi_simulator_drop(simulator, "the connection was lost between calls");
 }
 
 /* Tells a new session what was chosen in the last one. An answer that did not come in time is owed, not asked for
@@ -250,13 +256,12 @@ static axon_status repeat(axon_simulator *simulator, axi_choice *choice, const c
                           axi_time deadline, axon_error *err)
 {
     if (!choice->data || !choice->is_due) return AXON_OK;
-    axi_zmq_frame body;
+    axi_zmtp_message body;
     axi_time sent;
     axon_value *reply = NULL;
     struct iovec part = {choice->data, choice->length};
-    const axi_message message = {.parts = &part, .count = 1, .length = choice->length};
-    axon_status status = axi_zmq_gather(&body, &message, err);
-    if (status == AXON_OK) status = exchange(simulator, method, &body, deadline, &sent, err);
+    const axi_message request = {.parts = &part, .count = 1, .length = choice->length};
+    axon_status status = exchange(simulator, method, &request, &body, deadline, &sent, err);
     if (status == AXON_OK) status = read_reply(simulator, method, &body, &reply, err);
     axon_value_free(reply);
     choice->is_due = status != AXON_OK && !simulator->owes;
@@ -312,17 +317,16 @@ static double ms_between(axi_time from, axi_time to)
 static axon_status ask_server(axon_simulator *simulator, const question *asked, axon_value **reply,
                               axon_timing *timing, axon_error *err)
 {
-    axi_zmq_frame body;
+    axi_zmtp_message body;
     axi_time started = axi_now(), sent, deadline = axi_deadline(simulator->timeout_ms);
     axon_status status = pack(simulator, asked, err); /* first, so that a bad action costs nothing */
     axi_time packed = axi_now();
     if (status == AXON_OK) status = make_ready(simulator, asked, deadline, err);
     axi_time ready = axi_now();
-    if (status == AXON_OK) status = axi_zmq_gather(&body, &simulator->request, err);
-    if (status == AXON_OK) status = exchange(simulator, asked->method, &body, deadline, &sent, err);
+    if (status == AXON_OK)
+        status = exchange(simulator, asked->method, &simulator->request, &body, deadline, &sent, err);
     if (status != AXON_OK) return status;
     axi_time received = axi_now();
-    uint64_t received_bytes = axi_zmq_size(&body);
     status = read_reply(simulator, asked->method, &body, reply, err);
     axi_time done = axi_now();
     *timing = (axon_timing){.total_ms = ms_between(started, done),
@@ -333,7 +337,7 @@ static axon_status ask_server(axon_simulator *simulator, const question *asked, 
                             .decode_ms = ms_between(received, done),
                             .server_ms = -1,
                             .sent_bytes = simulator->request.length,
-                            .received_bytes = received_bytes};
+                            .received_bytes = body.length};
     return status;
 }
 
@@ -640,8 +644,7 @@ axon_status axon_simulator_disconnect(axon_simulator *simulator, axon_error *err
 {
     const question asked = {.method = "disconnect"};
     bool is_ours = simulator && simulator->owner == getpid();
-    if (is_ours && simulator->dealer && axi_dealer_look(simulator->dealer) != AXI_DEALER_READY)
-        axi_simulator_drop(simulator, "the connection was lost between calls");
+    if (is_ours && simulator->dealer) expect_silence(simulator);
     if (is_ours && !simulator->dealer) {
         forget(&simulator->selected); /* the server knows of no session of ours */
         forget(&simulator->loaded);
@@ -651,7 +654,7 @@ axon_status axon_simulator_disconnect(axon_simulator *simulator, axon_error *err
     if (status != AXON_OK) return status;
     forget(&simulator->selected);
     forget(&simulator->loaded);
-    axi_dealer_close(simulator->dealer, 0);
+    axi_dealer_close(simulator->dealer, false);
     simulator->dealer = NULL;
     return AXON_OK;
 }
@@ -710,9 +713,8 @@ static axon_status make(axon_simulator *made, axon_error *err)
     made->owner = getpid();
     made->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     made->steps = calloc(AXON_STATS_WINDOW, sizeof *made->steps);
-    made->context = axi_zmq_context_new();
-    if (made->wake_fd >= 0 && made->steps && made->context) return AXON_OK;
-    return axi_fail(err, AXON_ENOMEM, "simulator: out of memory, threads or descriptors");
+    if (made->wake_fd >= 0 && made->steps) return AXON_OK;
+    return axi_fail(err, AXON_ENOMEM, "simulator: out of memory or descriptors");
 }
 
 static axon_status open_simulator(axon_simulator **simulator, const char *address,
@@ -760,24 +762,23 @@ static void say_goodbye(axon_simulator *simulator)
     simulator->timeout_ms = simulator->options.close_timeout_ms;
     if (simulator->dealer && !simulator->owes) axon_simulator_disconnect(simulator, NULL);
     if (!simulator->dealer) return;
-    axi_zmq_frame body;
     const question asked = {.method = "disconnect"};
+    const axi_message *request = &simulator->request;
+    axi_time deadline = axi_deadline(simulator->timeout_ms);
     if (pack(simulator, &asked, NULL) == AXON_OK &&
-        axi_zmq_gather(&body, &simulator->request, NULL) == AXON_OK &&
-        !axi_dealer_send(simulator->dealer, &body))
-        axi_zmq_drop(&body);
+        axi_dealer_send(simulator->dealer, request->parts, request->count, deadline, NULL) == AXON_OK)
+        axi_dealer_finish(simulator->dealer, deadline);
 }
 
 void axon_simulator_close(axon_simulator *simulator)
 {
     if (!simulator) return;
     bool is_ours = simulator->owner == getpid();
-    if (is_ours) { /* in the child of a fork, libzmq's threads are not here */
+    if (is_ours) {
         if (simulator->dealer) say_goodbye(simulator);
-        axi_dealer_close(simulator->dealer, (int)simulator->options.close_timeout_ms);
-        axi_zmq_context_free(simulator->context);
         pthread_mutex_destroy(&simulator->gate);
     }
+    axi_dealer_close(simulator->dealer, !is_ours);
     if (simulator->wake_fd >= 0) close(simulator->wake_fd);
     forget(&simulator->selected);
     forget(&simulator->loaded);

@@ -1,23 +1,18 @@
-/* From an address to a session. See simulator_internal.h.
- *
- * ZeroMQ connects by itself, again and again and without a word. Here it tries once at a time, and what it reports of
- * each try becomes the error of a call. */
+/* From an address to a session. See simulator_internal.h. */
 #include "simulator_internal.h"
 
 #include "service_internal.h"
 #include "ws_dial.h"
 #include "ws_resolve.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <netdb.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <unistd.h>
+#include <sys/un.h>
 
 enum {
     DEFAULT_CONNECT_TIMEOUT_MS = 10000,
@@ -25,8 +20,7 @@ enum {
     DEFAULT_RETRY_MAX_MS = 2000,
     DEFAULT_CLOSE_TIMEOUT_MS = 1000,
     DEFAULT_GRACE_MS = 60000,
-    DEFAULT_MAX_BYTES = 256 * 1024 * 1024,
-    PROBE_MS = 500 /* for finding out why nobody answered */
+    DEFAULT_MAX_BYTES = 256 * 1024 * 1024
 };
 
 /* ---- options and address ------------------------------------------------------------------- */
@@ -87,84 +81,34 @@ axon_status axi_simulator_configure(axon_simulator *simulator, const char *addre
     return AXON_OK;
 }
 
-/* ---- waiting ------------------------------------------------------------------------------- */
-
-axon_status axi_simulator_wait(axon_simulator *simulator, axi_time deadline, axon_error *err)
-{
-    bool is_something =
-        axi_dealer_wait(simulator->dealer, simulator->wake_fd, axi_left_ms(deadline, AXI_LOOK_UP_MS));
-    if (atomic_load(&simulator->is_cancelled))
-        return axi_fail(err, AXON_ECANCELED, "%s: cancelled", simulator->name);
-    if (is_something) return AXON_OK;
-    if (axi_interrupted()) return axi_fail(err, AXON_ECANCELED, "%s: interrupted", simulator->name);
-    return axi_left_ms(deadline, 1) > 0 ? AXON_OK : AXON_ETIMEOUT;
-}
-
-/* ---- why nobody answered ------------------------------------------------------------------- */
-
-/* What the system says to a connection of our own: libzmq does not pass it on. */
-static int probe(const struct addrinfo *address)
-{
-    int reason = 0;
-    socklen_t size = sizeof reason;
-    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return errno;
-    if (connect(fd, address->ai_addr, address->ai_addrlen) < 0) reason = errno;
-    struct pollfd writable = {.fd = fd, .events = POLLOUT};
-    if (reason == EINPROGRESS && poll(&writable, 1, PROBE_MS) == 1)
-        getsockopt(fd, SOL_SOCKET, SO_ERROR, &reason, &size);
-    close(fd);
-    return reason;
-}
-
-static axon_status fail_to_connect(axon_simulator *simulator, axi_dealer_state state,
-                                   const struct addrinfo *address, axon_error *err)
-{
-    switch (state) {
-    case AXI_DEALER_STRANGER:
-        return axi_fail(err, AXON_EPROTOCOL, "%s: what listens there is no ZeroMQ server", simulator->name);
-    case AXI_DEALER_CONNECTED:
-        return axi_fail(err, AXON_ETIMEOUT,
-                        "%s: somebody listens there and did not answer ZeroMQ's greeting", simulator->name);
-    case AXI_DEALER_DIALING:
-        return axi_fail(err, AXON_ETIMEOUT, "%s: no answer", simulator->name);
-    default: {
-        int reason = address ? probe(address) : 0;
-        return axi_fail(err, AXON_ECONNECT, "%s: %s", simulator->name,
-                        reason ? strerror(reason) : "nobody listens there");
-    }
-    }
-}
-
 /* ---- one try ------------------------------------------------------------------------------- */
 
-static axon_status try_endpoint(axon_simulator *simulator, const char *endpoint,
-                                const struct addrinfo *address, axi_time deadline, axon_error *err)
+static axon_status try_address(axon_simulator *simulator, const struct sockaddr *address, socklen_t length,
+                               axi_time deadline, axon_error *err)
 {
-    axon_status status = axi_dealer_open(&simulator->dealer, simulator->context, endpoint,
-                                         simulator->options.max_reply_bytes, err);
-    if (status != AXON_OK) return axi_fail(err, status, "%s: %s", simulator->name, err->message);
-    axi_dealer_state state = AXI_DEALER_DIALING;
-    while (status == AXON_OK) {
-        state = axi_dealer_look(simulator->dealer);
-        if (state >= AXI_DEALER_READY) break;
-        status = axi_simulator_wait(simulator, deadline, err);
-    }
-    if (state == AXI_DEALER_READY) return AXON_OK;
-    axi_dealer_close(simulator->dealer, 0);
-    simulator->dealer = NULL;
-    return status == AXON_OK || status == AXON_ETIMEOUT ? fail_to_connect(simulator, state, address, err)
-                                                        : status;
+    const axi_dealer_target target = {.name = simulator->name,
+                                      .address = address,
+                                      .address_length = length,
+                                      .max_bytes = simulator->options.max_reply_bytes,
+                                      .wake_fd = simulator->wake_fd,
+                                      .is_cancelled = &simulator->is_cancelled};
+    return axi_dealer_open(&simulator->dealer, &target, deadline, err);
 }
 
-static bool print_endpoint(char *text, size_t size, const struct addrinfo *address)
+/* "ipc:///path"; "ipc://@name" is in Linux's abstract namespace. */
+static axon_status try_path(axon_simulator *simulator, axi_time deadline, axon_error *err)
 {
-    char host[NI_MAXHOST], port[NI_MAXSERV];
-    if (getnameinfo(address->ai_addr, address->ai_addrlen, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        return false;
-    const char *form = address->ai_family == AF_INET6 ? "tcp://[%s]:%s" : "tcp://%s:%s";
-    return snprintf(text, size, form, host, port) < (int)size;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const char *path = simulator->address + strlen("ipc://");
+    size_t length = strlen(path);
+    if (length >= sizeof address.sun_path)
+        return axi_fail(err, AXON_EINVAL, "%s: a path of %zu bytes, limit %zu", simulator->name, length,
+                        sizeof address.sun_path - 1);
+    memcpy(address.sun_path, path, length);
+    bool is_abstract = path[0] == '@';
+    if (is_abstract) address.sun_path[0] = '\0';
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + !is_abstract);
+    return try_address(simulator, (const struct sockaddr *)&address, size, deadline, err);
 }
 
 /* An address that swallows everything must leave time for those behind it. */
@@ -179,9 +123,7 @@ static axon_status try_addresses(axon_simulator *simulator, const struct addrinf
 {
     axon_status status = axi_fail(err, AXON_ECONNECT, "%s: its addresses cannot be used", simulator->name);
     for (const struct addrinfo *at = list; at; at = at->ai_next) {
-        char endpoint[NI_MAXHOST + 32];
-        if (!print_endpoint(endpoint, sizeof endpoint, at)) continue;
-        status = try_endpoint(simulator, endpoint, at, share_of(deadline, at), err);
+        status = try_address(simulator, at->ai_addr, at->ai_addrlen, share_of(deadline, at), err);
         bool may_go_on = status == AXON_ECONNECT || (status == AXON_ETIMEOUT && axi_now() < deadline);
         if (!may_go_on) break;
     }
@@ -191,7 +133,7 @@ static axon_status try_addresses(axon_simulator *simulator, const struct addrinf
 static axon_status try_once(axon_simulator *simulator, axi_time deadline, axon_error *err)
 {
     struct addrinfo *list;
-    if (!simulator->where.host[0]) return try_endpoint(simulator, simulator->address, NULL, deadline, err);
+    if (!simulator->where.host[0]) return try_path(simulator, deadline, err);
     axon_status status = axi_resolve(&list, simulator->where.host, simulator->where.port, deadline, err);
     if (status != AXON_OK) return axi_fail(err, status, "%s: %s", simulator->name, err->message);
     status = try_addresses(simulator, list, deadline, err);
@@ -226,7 +168,7 @@ void axi_simulator_drop(axon_simulator *simulator, const char *why)
 {
     if (!simulator->dealer) return;
     axi_log(AXON_LOG_WARN, "%s: the session is over: %s", simulator->name, why);
-    axi_dealer_close(simulator->dealer, 0);
+    axi_dealer_close(simulator->dealer, false);
     simulator->dealer = NULL;
     simulator->owes = false;
 }

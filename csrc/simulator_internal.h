@@ -5,7 +5,7 @@
 #include <axon/simulator.h>
 
 #include "ws_url.h"
-#include "zmq_socket.h"
+#include "zmtp_dealer.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -32,7 +32,6 @@ struct axon_simulator {
     axon_simulator_options options; /* every default filled in */
 
     /* the session; `dealer` is NULL when there is none */
-    axi_zmq_context *context;
     axi_dealer *dealer;
     axi_message request; /* used again and again, for its memory */
     axi_choice selected, loaded;
@@ -66,8 +65,5 @@ axon_status axi_simulator_connect(axon_simulator *simulator, axi_time deadline, 
 
 /* Gives the session up, if there is one. */
 void axi_simulator_drop(axon_simulator *simulator, const char *why);
-
-/* Waits for something to happen to the session, not beyond `deadline`. AXON_ETIMEOUT lacks its text; AXON_ECANCELED. */
-axon_status axi_simulator_wait(axon_simulator *simulator, axi_time deadline, axon_error *err);
 
 #endif

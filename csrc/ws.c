@@ -1,5 +1,4 @@
 /* See ws.h. */
-#include "thread.h"
 #include "ws_check.h"
 #include "ws_dial.h"
 #include "ws_internal.h"
@@ -67,7 +66,7 @@ void axi_ws_abandon(axi_ws *ws, const char *reason)
 static void end_if_dead(axi_ws *ws)
 {
     int limit_ms = atomic_load(&patience_ms);
-    if (ws->link && axi_link_silence_ms(ws->link) > limit_ms)
+    if (ws->link && axi_link_in_vain_ms(ws->link) > limit_ms)
         axi_ws_end(ws, AXON_ECONNECT,
                    "connection lost: the server's machine acknowledged nothing for %d ms", limit_ms);
 }
@@ -223,50 +222,12 @@ void axi_ws_beat(axi_ws *ws)
     pthread_mutex_unlock(&ws->lock);
 }
 
-static bool sleep_for_a_tick(axi_ws *ws)
+static void tick(void *ws)
 {
-    axi_time until = axi_deadline(TICK_MS);
-    pthread_mutex_lock(&ws->stop_lock);
-    while (!ws->is_stopping && axi_condition_wait(&ws->stop, &ws->stop_lock, until))
-        ;
-    bool goes_on = !ws->is_stopping;
-    pthread_mutex_unlock(&ws->stop_lock);
-    return goes_on;
-}
-
-static void *tick_on(void *argument)
-{
-    axi_ws *ws = argument;
-    while (sleep_for_a_tick(ws))
-        axi_ws_attend(ws);
-    return NULL;
-}
-
-static bool start_ticker(axi_ws *ws)
-{
-    ws->has_ticker = axi_thread_start(&ws->ticker, tick_on, ws) == 0;
-    return ws->has_ticker;
-}
-
-static void stop_ticker(axi_ws *ws)
-{
-    if (!ws->has_ticker) return;
-    pthread_mutex_lock(&ws->stop_lock);
-    ws->is_stopping = true;
-    pthread_cond_signal(&ws->stop);
-    pthread_mutex_unlock(&ws->stop_lock);
-    pthread_join(ws->ticker, NULL);
-    ws->has_ticker = false;
+    axi_ws_attend(ws);
 }
 
 /* ---- opening and closing ------------------------------------------------------------------- */
-
-static void prepare_locks(axi_ws *ws)
-{
-    pthread_mutex_init(&ws->lock, NULL);
-    pthread_mutex_init(&ws->stop_lock, NULL);
-    axi_condition_init(&ws->stop);
-}
 
 static void release(axi_ws *ws, bool in_child)
 {
@@ -275,8 +236,6 @@ static void release(axi_ws *ws, bool in_child)
     axi_ws_reader_free(&ws->reader);
     if (ws->wake_fd >= 0) close(ws->wake_fd);
     if (!in_child) { /* there, a thread that does not exist may hold them */
-        pthread_cond_destroy(&ws->stop);
-        pthread_mutex_destroy(&ws->stop_lock);
         pthread_mutex_destroy(&ws->lock);
     }
     free(ws->stage);
@@ -288,7 +247,7 @@ static axon_status prepare(axi_ws **ws, const char *url, const axi_ws_options *o
 {
     axi_ws *made = calloc(1, sizeof *made);
     if (!made) return axi_no_memory(err, sizeof *made);
-    prepare_locks(made);
+    pthread_mutex_init(&made->lock, NULL);
     made->owner = getpid();
     snprintf(made->name, sizeof made->name, "%s", url);
     made->reader.max_message_bytes = options->max_message_bytes;
@@ -335,7 +294,7 @@ static axon_status connect_and_start(axi_ws *ws, const axi_ws_options *options, 
     }
     if (!stage_early_bytes(ws)) return axi_no_memory(err, AXI_WS_STAGE);
     ws->is_plain = atomic_load(&forces_plain) || !axi_link_passes_bytes();
-    if (!options->is_attended && !start_ticker(ws))
+    if (!options->is_attended && !axi_ticker_start(&ws->ticker, TICK_MS, tick, ws))
         return axi_fail(err, AXON_ENOMEM, "%s: no thread could be started to answer pings", ws->name);
     axi_log(AXON_LOG_INFO, "%s: connected", ws->name);
     return AXON_OK;
@@ -376,7 +335,7 @@ void axi_ws_close(axi_ws *ws, axi_time deadline)
     if (!ws) return;
     bool in_child = getpid() != ws->owner;
     if (!in_child) {
-        stop_ticker(ws);
+        axi_ticker_stop(&ws->ticker);
         say_goodbye(ws, deadline);
     }
     release(ws, in_child);

@@ -3,6 +3,7 @@
 #ifndef AXI_WS_INTERNAL_H
 #define AXI_WS_INTERNAL_H
 
+#include "ticker.h"
 #include "ws.h"
 #include "ws_frame.h"
 #include "ws_link.h"
@@ -61,11 +62,7 @@ struct axi_ws {
     axi_time looked_up;
 
     /* the thread that answers pings */
-    pthread_t ticker;
-    bool has_ticker;
-    pthread_mutex_t stop_lock; /* guards `is_stopping` */
-    pthread_cond_t stop;
-    bool is_stopping;
+    axi_ticker ticker;
 };
 
 /* ---- ws.c ---------------------------------------------------------------------------------- */

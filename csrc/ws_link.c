@@ -1,6 +1,7 @@
 /* See ws_link.h. */
 #include "ws_link.h"
 
+#include "tcp.h"
 #include "ws_frame.h"
 #include "ws_tls.h"
 
@@ -679,10 +680,12 @@ void axi_link_write_close(axi_link *link, int code)
 
 int axi_link_silence_ms(const axi_link *link)
 {
-    struct tcp_info info = {.tcpi_unacked = 0};
-    socklen_t size = sizeof info;
-    if (getsockopt(link->fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 || info.tcpi_unacked == 0) return 0;
-    return info.tcpi_last_ack_recv > INT32_MAX ? INT32_MAX : (int)info.tcpi_last_ack_recv;
+    return axi_tcp_silence_ms(link->fd);
+}
+
+int axi_link_in_vain_ms(const axi_link *link)
+{
+    return axi_tcp_in_vain_ms(link->fd);
 }
 
 const char *axi_link_version(void)

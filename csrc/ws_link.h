@@ -58,9 +58,9 @@ axon_status axi_link_write_frame(axi_link *link, int opcode, const struct iovec 
 /* Has libwebsockets send its close frame; nothing may be written behind it. */
 void axi_link_write_close(axi_link *link, int code);
 
-/* For how long the peer's machine has acknowledged nothing although something was sent to it; 0 when nothing is
- * waiting to be acknowledged. */
+/* As axi_tcp_silence_ms() and axi_tcp_in_vain_ms(). */
 int axi_link_silence_ms(const axi_link *link);
+int axi_link_in_vain_ms(const axi_link *link);
 
 /* Of libwebsockets. */
 const char *axi_link_version(void);

@@ -1,4 +1,5 @@
 /* One client of a WebSocket server. See ws_server.h. */
+#include "tcp.h"
 #include "utf8.h"
 #include "ws_server_internal.h"
 
@@ -563,7 +564,7 @@ static void name_peer(axi_ws_peer *peer, int fd)
     struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t size = sizeof address;
     getpeername(fd, (struct sockaddr *)&address, &size);
-    axi_ws_print_address(peer->name, sizeof peer->name, &address, size);
+    axi_tcp_print(peer->name, sizeof peer->name, &address, size);
 }
 
 void axi_ws_peer_begin(axi_ws_peer *peer, axi_watch *watch, int fd)

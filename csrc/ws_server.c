@@ -1,11 +1,11 @@
 /* See ws_server.h. */
 #include "ws_server_internal.h"
 
+#include "tcp.h"
 #include "thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,57 +160,6 @@ unsigned axi_ws_server_count(const axi_ws_server *server)
     return atomic_load(&server->connected);
 }
 
-/* ---- listening ----------------------------------------------------------------------------- */
-
-void axi_ws_print_address(char *text, size_t size, const struct sockaddr_storage *address, socklen_t length)
-{
-    char host[NI_MAXHOST], port[NI_MAXSERV];
-    int flags = NI_NUMERICHOST | NI_NUMERICSERV;
-    if (getnameinfo((const struct sockaddr *)address, length, host, sizeof host, port, sizeof port,
-                    flags) != 0)
-        snprintf(text, size, "unknown");
-    else
-        snprintf(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
-}
-
-static axon_status listen_at(axi_ws_server *server, const struct addrinfo *at, const char *host,
-                             axon_error *err)
-{
-    int on = 1, fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (fd < 0 || bind(fd, at->ai_addr, at->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
-        int error = errno;
-        if (fd >= 0) close(fd);
-        return axi_fail(err, AXON_EIO, "server %s:%u: it cannot be listened on: %s", host,
-                        server->options.port, strerror(error));
-    }
-    struct sockaddr_storage address;
-    socklen_t length = sizeof address;
-    char port[NI_MAXSERV] = "0";
-    getsockname(fd, (struct sockaddr *)&address, &length);
-    getnameinfo((struct sockaddr *)&address, length, NULL, 0, port, sizeof port, NI_NUMERICSERV);
-    server->port = (uint16_t)atoi(port);
-    server->listen_fd = fd;
-    return AXON_OK;
-}
-
-static axon_status start_listening(axi_ws_server *server, const char *host, axon_error *err)
-{
-    char port[8];
-    snprintf(port, sizeof port, "%u", server->options.port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *found;
-    int error = getaddrinfo(host, port, &hints, &found);
-    if (error != 0)
-        return axi_fail(err, AXON_EIO, "server %s:%u: it cannot be listened on: %s", host,
-                        server->options.port, gai_strerror(error));
-    axon_status status = AXON_EIO;
-    for (struct addrinfo *at = found; at && status != AXON_OK; at = at->ai_next)
-        status = listen_at(server, at, host, err);
-    freeaddrinfo(found);
-    return status;
-}
-
 /* ---- the thread ---------------------------------------------------------------------------- */
 
 static void *run(void *user)
@@ -263,7 +212,8 @@ static bool watch_all(axi_ws_server *server)
 
 static axon_status start(axi_ws_server *server, const char *host, axon_error *err)
 {
-    axon_status status = start_listening(server, host, err);
+    axon_status status =
+        axi_tcp_listen(&server->listen_fd, &server->port, host, server->options.port, BACKLOG, err);
     if (status != AXON_OK) return status;
     unsigned descriptors = server->options.max_connections + OTHER_DESCRIPTORS;
     status = axi_gate_open(&server->gate, on_ask, server, descriptors, err);

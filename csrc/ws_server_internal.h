@@ -106,10 +106,6 @@ struct axi_ws_peer {
 /* Room for what is on its way to `peer`; false when it has to wait. */
 bool axi_ws_server_claim(axi_ws_server *server, axi_ws_peer *peer);
 
-/* "127.0.0.1:53412", "[::1]:53412". */
-void axi_ws_print_address(char *text, size_t size, const struct sockaddr_storage *address,
-                          socklen_t length);
-
 /* ---- ws_arrival.c -------------------------------------------------------------------------- */
 
 /* The listener is readable. */

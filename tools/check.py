@@ -69,7 +69,6 @@ DOORS = {
     r"libwebsockets\.h": "ws_link.c ws_gate.c",
     r"openssl/": "ws_tls.c",
     r"msgpack": "pack.c",
-    r"zmq\.h": "zmq.c",
     r"(jpeglib|jerror)\.h": "image_jpeg.c",
     r"(png\.h|isa-l)": "image_png.c",
 }

@@ -10,9 +10,9 @@
  *          axon_simulator_list_simulators().
  * Errors   See axon/error.h. What the server itself answers is AXON_ESERVER: axon_simulator_error_type() has its
  *          kind. Except after axon_simulator_close() the session stays usable after every error.
- * Threads  One thread at a time, except axon_simulator_cancel(). Opening one starts two threads, libzmq's, which end
- *          in axon_simulator_close(). Two simulators share nothing. Do not carry one across fork(): in the child every
- *          call is AXON_EINVAL, and only axon_simulator_close() is allowed.
+ * Threads  One thread at a time, except axon_simulator_cancel(). Opening one starts a thread, which answers the server's
+ *          pings between calls and ends in axon_simulator_close(). Two simulators share nothing. Do not carry one across
+ *          fork(): in the child every call is AXON_EINVAL, and only axon_simulator_close() is allowed.
  *
  * @service simulator 0.1.0
  * @class   SimulatorClient
@@ -50,7 +50,7 @@ typedef struct axon_simulator_options {
     uint32_t close_timeout_ms;   /**< how long closing waits for the server's goodbye; default 1 000 */
     uint32_t grace_ms;        /**< how long after its deadline a late reply is waited for, by the calls that
                                       follow, before the session is given up; default 60 000 */
-    uint64_t max_reply_bytes; /**< a longer reply ends the session, AXON_ECONNECT; default 256 MiB */
+    uint64_t max_reply_bytes; /**< a longer reply is AXON_ETOOBIG, and thrown away; default 256 MiB */
     uint64_t max_request_bytes; /**< a longer action is AXON_ETOOBIG, unsent; default 256 MiB */
     int32_t connect_once;       /**< 1: a refused connection fails at once; default 0 */
 } axon_simulator_options;

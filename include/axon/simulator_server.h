@@ -1,6 +1,6 @@
 /* axon/simulator_server.h - host simulators for clients that speak ZeroMQ (Simulator Inference Center).
  *
- * A server takes messages off the network on a thread of its own and keeps a session for each client. Whoever hosts
+ * A server keeps a session for each client. Whoever hosts
  * the simulators fetches sessions with axon_simulator_server_accept(), gives each a thread (and a simulator), and
  * there fetches its requests, one by one, with axon_simulator_session_next(), each to be answered with
  * axon_simulator_request_reply() or axon_simulator_request_fail(). So one slow step stalls nobody else.
@@ -12,12 +12,13 @@
  *         answer(request);
  *     axon_simulator_session_close(session);
  *
- * Sessions  begin with a client's first message, and end when their host closes them or when the client has sent
- *           nothing for idle_timeout_ms: ZeroMQ does not say that a client went away. A message that is no request is
- *           answered by the server itself ("invalid_params").
+ * Sessions  begin with a client's first message, and end when their host closes them, when the client has sent nothing
+ *           for idle_timeout_ms, or when it has gone. One that gave itself a name (ZMQ_ROUTING_ID) may come back: its
+ *           session waits for it until idle_timeout_ms have passed; of two with one name the newer has the session. A
+ *           message that is no request is answered by the server itself ("invalid_params").
  * Errors    See axon/error.h.
- * Threads   Opening a server starts one thread of axon's and two of libzmq's, which end in
- *           axon_simulator_server_close(). Accepting may be done by any thread; a session and its request belong to
+ * Threads   Opening a server starts one, which ends in axon_simulator_server_close(); requests and replies are read and
+ *           written by the hosts' own. Accepting may be done by any thread; a session and its request belong to
  *           one thread at a time; axon_simulator_server_stop() also in a signal handler. Not across fork(): in the
  *           child nothing is allowed.
  */
@@ -40,9 +41,11 @@ typedef struct axon_simulator_server_options {
     int32_t port;               /**< default 5555; AXON_ANY_PORT: one that is free */
     uint32_t max_sessions;      /**< one more is answered "internal_error"; default 64 */
     uint32_t idle_timeout_ms;   /**< a session that is asked nothing for so long ends; default 300 000 */
-    uint64_t max_message_bytes; /**< a longer request ends its connection; default 64 MiB */
-    uint64_t max_memory_bytes;  /**< of all requests that wait; more are discarded; default 256 MiB */
-    uint32_t stop_timeout_ms;   /**< how long closing waits for sessions to be closed; default 5 000 */
+    uint64_t max_message_bytes; /**< a longer request is answered "invalid_params"; default 64 MiB */
+    uint64_t
+        max_memory_bytes;     /**< of all requests that wait; one more is answered "internal_error"; default
+                                     256 MiB */
+    uint32_t stop_timeout_ms; /**< how long closing waits for sessions to be closed; default 5 000 */
 } axon_simulator_server_options;
 
 /** Listens. @return AXON_EIO when the address cannot be listened on (the message names it and the system's reason) */
@@ -65,7 +68,7 @@ AXON_API const char *axon_simulator_session_name(const axon_simulator_session *s
 
 /** Waits for the session's next request.
  *  @param request  the caller's, who must end it with axon_simulator_request_reply() or _fail() before the next call
- *  @return AXON_ETIMEOUT; AXON_ECONNECT: the session is over, the client having been idle for idle_timeout_ms;
+ *  @return AXON_ETIMEOUT; AXON_ECONNECT: the session is over, the client being gone, or idle for idle_timeout_ms;
  *          AXON_ECANCELED as axon_simulator_server_accept() */
 AXON_API axon_status axon_simulator_session_next(axon_simulator_session *session, uint32_t timeout_ms,
                                                  axon_simulator_request **request, axon_error *err);
@@ -91,14 +94,13 @@ AXON_API axon_status axon_simulator_request_fail(axon_simulator_request *request
                                                  const char *message, axon_error *err);
 
 typedef struct axon_simulator_server_stats {
-    uint64_t sessions; /**< now */
-    uint64_t accepted; /**< sessions since the beginning */
-    uint64_t refused;  /**< clients, because of max_sessions */
-    uint64_t reaped;   /**< sessions that were idle for too long */
-    uint64_t requests; /**< handed out */
-    uint64_t failed;   /**< answered with an error, those that were none included */
-    /** messages beyond max_memory_bytes, or that a client sent without waiting for answers */
-    uint64_t discarded;
+    uint64_t sessions;  /**< now */
+    uint64_t accepted;  /**< sessions since the beginning */
+    uint64_t refused;   /**< clients, because of max_sessions */
+    uint64_t reaped;    /**< sessions that were idle for too long */
+    uint64_t requests;  /**< handed out */
+    uint64_t failed;    /**< answered with an error, those that were none included */
+    uint64_t discarded; /**< requests beyond max_memory_bytes */
     uint64_t abandoned; /**< whose client was gone before the answer */
 } axon_simulator_server_stats;
 

@@ -26,7 +26,6 @@ LIBRARIES = [
     (("libisal",), "libisal-dev"),
     (("libjpeg",), "libjpeg-dev"),
     (("libpng",), "libpng-dev"),
-    (("libzmq",), "libzmq3-dev"),
 ]
 
 # Ctrl-C: a waiting call asks this function. It takes the GIL only where that is of use: on the main thread,
@@ -68,12 +67,13 @@ static void axb_open_request(axon_request *request, axb_request *opened)
 }
 static void axb_give_message(void *message) { axi_spare_give(message); }
 
-/* See zmq_socket.h. */
-static void *axb_take_frame(axon_value *root, void **data, size_t *length)
+/* The message that a reply lies in, for axb_give_message(); NULL when there is none. */
+static void *axb_take_message(axon_value *root, size_t *length)
 {
-    return axi_zmq_take(root, data, length);
+    void *message = axi_value_take_message(root).memory;
+    *length = malloc_usable_size(message);
+    return message;
 }
-static void axb_give_frame(void *frame) { axi_zmq_give(frame); }
 
 /* Python 3.8 does not export it by itself under -fvisibility=hidden. */
 __attribute__((visibility("default"))) PyObject *PyInit__native(void);
@@ -97,8 +97,7 @@ axon_status axb_set_array(axon_value *map, const char *key, const axon_array *li
 axon_array *axb_take_array(const axon_value *value);
 void axb_open_request(axon_request *request, axb_request *opened);
 void axb_give_message(void *message);
-void *axb_take_frame(axon_value *root, void **data, size_t *length);
-void axb_give_frame(void *frame);
+void *axb_take_message(axon_value *root, size_t *length);
 """
 
 
@@ -168,7 +167,7 @@ def builder() -> FFI:
     includes = "".join(f"#include <{header[len('include/') :]}>\n" for header in headers())
     ffi.set_source(
         "service_clients._axon._native",
-        f"#include <unistd.h>\n#include <stdbool.h>\n{includes}#include <row.h>\n#include <server_internal.h>\n#include <spare.h>\n#include <value_internal.h>\n#include <zmq_socket.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
+        f"#include <malloc.h>\n#include <unistd.h>\n#include <stdbool.h>\n{includes}#include <row.h>\n#include <server_internal.h>\n#include <spare.h>\n#include <value_internal.h>\n{PREAMBLE_TYPES}{PREAMBLE}",
         sources=[] if archive else sorted(glob("csrc/*.c") + glob("csrc/services/*.c")),
         depends=[archive] if archive else headers() + sorted(glob("csrc/**/*.h", recursive=True)),
         extra_objects=[archive] if archive else [],

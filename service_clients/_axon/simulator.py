@@ -51,16 +51,11 @@ class SimulatorStats(NamedTuple):
     step: Percentiles
 
 
-class _FrameMemory(Memory):
-    """A received ZeroMQ message, taken out of its tree: large arrays stay in it."""
-
-    __slots__ = ()
-
-    def __init__(self, root: Any) -> None:
-        data, length = ffi.new("void **"), ffi.new("size_t *")
-        frame = ffi.gc(lib.axb_take_frame(root, data, length), lib.axb_give_frame)
-        self.start = ffi.gc(ffi.cast("char *", data[0]), lambda _data: frame)
-        self.buffer = ffi.buffer(self.start, length[0])
+def _message_of(root: Any) -> Memory | None:
+    """The message that a reply came in, taken out of its tree: large arrays stay in it."""
+    length = ffi.new("size_t *")
+    message = lib.axb_take_message(root, length)
+    return Memory(message, length[0]) if message else None
 
 
 class Simulator(Handle):
@@ -103,7 +98,7 @@ class Simulator(Handle):
             close_timeout: seconds that close() waits for the server's goodbye; default 1.
             grace: seconds after its deadline that a late reply is waited for, by the calls that follow, before the
                 session is given up; default 60.
-            max_reply_bytes: a longer reply ends the session; default 256 MiB.
+            max_reply_bytes: a longer reply is AxonTooBig, and thrown away; default 256 MiB.
             max_request_bytes: a longer action is AxonTooBig, unsent; default 256 MiB.
             connect_once: a refused connection fails at once.
 
@@ -202,7 +197,7 @@ class Simulator(Handle):
         tree = write(action, "action", keep)
         try:
             self._run(lambda pointer, error: lib.axon_simulator_step(pointer, tree, outcome, error), timeout)
-            memory = _FrameMemory(outcome.reply)
+            memory = _message_of(outcome.reply)
             return StepResult(
                 read(outcome.observation, memory),
                 outcome.reward,
@@ -271,7 +266,7 @@ class Simulator(Handle):
         out = ffi.new(_TREE)
         try:
             self._run(lambda pointer, error: function(pointer, *arguments, out, error), timeout)
-            return read(out[0], _FrameMemory(out[0]))
+            return read(out[0], _message_of(out[0]))
         finally:
             lib.axon_value_free(out[0])
 

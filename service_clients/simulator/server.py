@@ -74,8 +74,9 @@ class SimulatorStats(NamedTuple):
 class SimulatorServer:
     """Hosts simulators for ZeroMQ clients: axon's, and any other that speaks the protocol.
 
-    The network has threads of its own in C. Each session has a thread, on which its backend is made, called and
-    disconnected, and nothing else: what a simulator ties to a thread (an OpenGL context) works.
+    Each session has a thread, on which its requests are read, its backend is made, called and disconnected, and its
+    replies are written: what a simulator ties to a thread (an OpenGL context) works. A session ends with its client's
+    connection, unless the client gave itself a name to come back under, and when it was idle for `idle_timeout`.
     """
 
     def __init__(
@@ -101,8 +102,8 @@ class SimulatorServer:
                 default they begin with none.
             max_sessions: one more is answered internal_error; default 64.
             idle_timeout: seconds after which a session that is asked nothing ends; default 300; math.inf never.
-            max_message_bytes: a longer request ends its client's connection; default 64 MiB.
-            max_memory_bytes: of all requests that wait together; default 256 MiB.
+            max_message_bytes: a longer request is answered invalid_params; default 64 MiB.
+            max_memory_bytes: of all requests that wait together; one more is answered internal_error; default 256 MiB.
             stop_timeout: seconds that steps under way have when the server is stopped; default 5.
 
         Raises:

@@ -7,6 +7,8 @@ import pickle
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import msgpack  # type: ignore[import-untyped]
@@ -16,7 +18,7 @@ import zmq
 from peers import harness
 from support import RunScript
 
-from service_clients._axon import AxonCanceled, AxonProtocolError
+from service_clients._axon import AxonCanceled, AxonProtocolError, AxonTooBig
 from service_clients.demo.backends import Backend
 from service_clients.simulator import client
 from service_clients.simulator.client import (
@@ -470,17 +472,107 @@ simulator.close()
     assert run_script(script).stdout.strip() == "interrupted"
 
 
-def test_a_peer_that_sends_before_it_has_greeted_does_not_hold_the_client_up() -> None:
-    """ZMTP 2, which libzmq takes part in without saying so: its messages are there before the session is."""
+def test_an_idle_client_answers_pings() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.setsockopt(zmq.HEARTBEAT_IVL, 100)
+        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 700)
+        router.setsockopt(zmq.LINGER, 0)
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+
+        def answer() -> None:
+            for _ in range(3):
+                identity, empty, _body = router.recv_multipart()
+                router.send_multipart([identity, empty, msgpack.packb({"status": "ok", "tasks": ["up"]})])
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with SimulatorClient(f"127.0.0.1:{port}") as simulator:
+            assert simulator.list_tasks() == ["up"]
+            time.sleep(2)
+            assert simulator.list_tasks() == ["up"]
+            assert simulator.stats().sessions == 1
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_a_reply_that_is_too_long_costs_no_more_than_itself(document: str) -> None:
+    with SimulatorClient(document, max_reply_bytes=5000) as simulator:
+        simulator.load_task("up")
+        with pytest.raises(AxonTooBig, match=r"a reply of 9\d{3} bytes, limit 5000 \(max_reply_bytes\)"):
+            simulator.reset()
+        assert simulator.list_tasks() == ["up", "down"]
+        assert simulator.stats().sessions == 1
+
+
+@pytest.mark.parametrize("kind", [zmq.PAIR, zmq.PUB, zmq.SUB, zmq.REQ])
+def test_a_zeromq_socket_that_is_no_server_is_named(kind: int) -> None:
+    with zmq.Context() as context, context.socket(kind) as peer:
+        port = peer.bind_to_random_port("tcp://127.0.0.1")
+        with pytest.raises(RuntimeError, match=f"tcp://127.0.0.1:{port}: "):
+            SimulatorClient(f"127.0.0.1:{port}", connect_timeout=0.5)
+
+
+def test_a_server_may_be_a_rep_socket_or_behind_a_path(tmp_path: Path) -> None:
+    with zmq.Context() as context, context.socket(zmq.REP) as rep:
+        rep.setsockopt(zmq.LINGER, 0)
+        rep.bind(f"ipc://{tmp_path}/simulator")
+
+        def answer() -> None:
+            rep.recv()
+            rep.send(msgpack.packb({"status": "ok", "tasks": ["up"]}))
+            rep.recv()
+            rep.send(msgpack.packb({"status": "ok"}))
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with SimulatorClient(f"ipc://{tmp_path}/simulator") as simulator:
+            assert simulator.list_tasks() == ["up"]
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_a_server_that_asks_for_security_is_an_error_that_says_so() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.plain_server = True
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        with pytest.raises(AxonProtocolError, match='security "PLAIN", which axon does not speak'):
+            SimulatorClient(f"127.0.0.1:{port}", connect_timeout=5)
+
+
+OLD_GREETING = b"\xff" + bytes(8) + b"\x7f\x01"  # ZMTP 2: libzmq 3
+
+
+def test_a_peer_of_the_protocols_second_version_is_spoken_with() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        reply = msgpack.packb({"status": "ok", "tasks": ["up"]})
+
+        def serve_one() -> None:
+            with listener.accept()[0] as peer:
+                peer.sendall(OLD_GREETING + b"\x06" + b"\0\0")  # a ROUTER without a name
+                said = b""
+                while not said.endswith(msgpack.packb({"method": "list_tasks"})):
+                    said += peer.recv(1 << 10)
+                assert said[:14] == b"\xff" + bytes(7) + b"\1\x7f\3\5\0\0"
+                peer.sendall(b"\1\0" + b"\0" + bytes([len(reply)]) + reply)
+                peer.recv(1 << 10)
+
+        with ThreadPoolExecutor(1) as pool:
+            served = pool.submit(serve_one)
+            with SimulatorClient(f"127.0.0.1:{port}", close_timeout=0.1) as simulator:
+                assert simulator.list_tasks() == ["up"]
+            served.result(20)
+
+
+def test_a_peer_that_says_half_a_greeting_does_not_hold_the_client_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
         def greet() -> None:
-            peer = listener.accept()[0]
-            peer.sendall(b"\xff" + bytes(8) + b"\x7f\x01" + bytes(60))
-            peer.recv(1 << 10)
-            done.wait(20)
-            peer.close()
+            with listener.accept()[0] as peer:
+                peer.sendall(OLD_GREETING)
+                peer.recv(1 << 10)
+                done.wait(20)
 
         done = threading.Event()
         peer = threading.Thread(target=greet, daemon=True)

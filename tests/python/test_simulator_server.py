@@ -394,7 +394,9 @@ def test_a_request_is_answered_before_the_server_stops() -> None:
 def test_a_port_that_is_taken_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(OSError, match=f"tcp://127.0.0.1:{port}: Address already in use"):
+        with pytest.raises(
+            OSError, match=f"127.0.0.1:{port}: it cannot be listened on: Address already in use"
+        ):
             SimulatorServer({"counter": Counter}, port=port).start()
 
 
@@ -478,29 +480,95 @@ def test_what_is_not_zeromq_or_too_long_disturbs_nobody(client: Document, server
     assert client("step", action=STEP)["status"] == "ok"
 
 
-def test_a_request_that_is_too_long_costs_its_sender_the_connection() -> None:
-    with SimulatorServer({"counter": Counter}, port=0, max_message_bytes=1000) as server:
-        with SimulatorClient(server.address) as client, pytest.raises(ConnectionError):
-            client.call("list_simulators", {"more": b"x" * 1001})
-        with SimulatorClient(server.address) as client:
+def test_a_request_that_is_too_long_is_refused_and_the_next_one_is_not() -> None:
+    with SimulatorServer({"counter": Counter}, port=0, max_message_bytes=1000) as server, SimulatorClient(
+        server.address
+    ) as client:
+        for _ in range(2):
+            with pytest.raises(
+                InvalidParams, match=r"a request of \d+ bytes, limit 1000 \(max_message_bytes\)"
+            ):
+                client.call("list_simulators", {"more": b"x" * 100_000})
             assert client.list_simulators() == ["counter"]
+        assert client.stats().sessions == 1
 
 
-def test_a_client_that_does_not_wait_for_answers_is_bounded(
-    server: SimulatorServer, client: Document
-) -> None:
+def test_requests_beyond_the_servers_memory_are_refused_and_the_next_one_is_not() -> None:
+    with SimulatorServer({"counter": Counter}, port=0, max_memory_bytes=100_000) as server:
+        with Document(server.address) as client:
+            client.begin("slow")
+            client.send(method="step", action={**STEP, "grip": [3]})
+            for _ in range(3):
+                client.send(method="list_simulators", more=b"x" * 60_000)
+            assert client.receive()["status"] == "ok"
+            assert [client.receive()["status"] for _ in range(3)] == ["ok", "error", "error"]
+            assert client("get_info")["status"] == "ok"
+        assert server.stats().discarded == 2
+
+
+def test_requests_that_are_sent_far_ahead_wait_for_their_turn(client: Document) -> None:
     client.begin("slow")
     client.send(method="step", action={**STEP, "grip": [1]})
-    before = server.stats().discarded
-    for _ in range(100):
-        client.send(method="get_info")
-    wait_until(lambda: server.stats().discarded > before)
+    for n in range(300):
+        client.send(method="step" if n % 100 == 99 else "get_info", action={**STEP, "grip": [0]})
     assert client.receive()["status"] == "ok"
-    answered = 0
-    while client.socket.poll(200):
-        assert client.receive()["status"] == "ok"
-        answered += 1
-    assert 1 <= answered <= 100
+    replies = [client.receive() for _ in range(300)]
+    assert [n for n, reply in enumerate(replies) if "observation" in reply] == [99, 199, 299]
+
+
+# ---- clients that go and come ------------------------------------------------------------------------
+
+
+def test_a_client_that_is_gone_takes_its_session_along(server: SimulatorServer) -> None:
+    Counter.made.clear()
+    for was_busy in (False, True):
+        with Document(server.address) as client:
+            client.begin("slow")
+            if was_busy:
+                client.send(method="step", action={**STEP, "grip": [1]})
+    wait_until(lambda: len(Counter.made) == 2 and not any(made.is_connected for made in Counter.made))
+
+
+def test_a_client_that_comes_back_under_its_name_finds_its_session(server: SimulatorServer) -> None:
+    def called(name: bytes) -> Document:
+        document = Document.__new__(Document)
+        document.socket = zmq.Context.instance().socket(zmq.DEALER)
+        document.socket.setsockopt(zmq.ROUTING_ID, name)
+        document.socket.setsockopt(zmq.RCVTIMEO, 20000)
+        document.socket.setsockopt(zmq.LINGER, 0)
+        document.socket.connect(server.address)
+        return document
+
+    with called(b"arm") as client:
+        client.begin("count")
+        assert client("step", action=STEP)["observation"]["at"][0] == 0.5
+    with called(b"leg") as other:
+        assert other.error("step", action=STEP)[0] == "no_simulator_selected"
+        other("disconnect")
+    with called(b"arm") as again:
+        assert again("step", action=STEP)["observation"]["at"][0] == 1.0
+        with called(b"arm") as twin:  # whoever comes last has it: a cable may have been cut
+            assert twin("step", action=STEP)["observation"]["at"][0] == 1.5
+            twin("disconnect")
+
+
+def test_pings_are_answered_while_a_step_takes_long(server: SimulatorServer) -> None:
+    with Document(server.address) as client:
+        client.socket.close()
+        client.socket = zmq.Context.instance().socket(zmq.DEALER)
+        for option, value in (
+            (zmq.RCVTIMEO, 20000),
+            (zmq.LINGER, 0),
+            (zmq.HEARTBEAT_IVL, 100),
+            (zmq.HEARTBEAT_TIMEOUT, 700),
+        ):
+            client.socket.setsockopt(option, value)
+        client.socket.connect(server.address)
+        client.begin("slow")
+        assert client("step", action={**STEP, "grip": [3]})["observation"]["at"][0] == 0.5
+        time.sleep(1)
+        assert client("step", action={**STEP, "grip": [0]})["observation"]["at"][0] == 1.0
+        client("disconnect")
 
 
 @pytest.mark.parametrize(
