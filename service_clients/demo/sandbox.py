@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import builtins
 import importlib
-import pathlib
+import pathlib  # noqa: F401 (numpy 1 does; before Python 3.12 it imports urllib.parse: so it comes before the fence)
 import platform
 import sys
 import traceback
@@ -53,7 +53,6 @@ REFUSED_EVENTS = (
     "os.posix_spawn",
     "pty.",
 )
-NEEDED = pathlib  # by numpy 1; loaded before the fence stands, as it imports urllib.parse before Python 3.12
 CLIENTS = "service_clients."
 OWN = "service_clients.demo."  # this package is the sandbox's, not what is tried out in it
 VIOLATION = 97
