@@ -124,13 +124,17 @@ class Mortal:
         def session(connection: Any) -> None:
             connection.send(packb(metadata))
             connection.send(answer(connection.recv()))
+            connection.close()
+            self.has_hung_up.set()
 
+        self.has_hung_up = threading.Event()
         self.server = serve(session, "127.0.0.1", 0, compression=None)
         self.url = f"ws://127.0.0.1:{self.server.socket.getsockname()[1]}"
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
 
     def die(self) -> None:
+        assert self.has_hung_up.wait(20), "the client knows it, or it would send its next request"
         self.server.shutdown()
         self.server.socket.close()
         self.thread.join(20)
