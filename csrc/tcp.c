@@ -71,10 +71,35 @@ void axi_tcp_print(char *text, size_t size, const struct sockaddr_storage *addre
         snprintf(text, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 }
 
+static bool is_this_machine(int fd)
+{
+    union {
+        struct sockaddr_storage any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } peer;
+    socklen_t length = sizeof peer;
+    if (getpeername(fd, (struct sockaddr *)&peer, &length) != 0) return false;
+    if (peer.any.ss_family == AF_INET) return ntohl(peer.v4.sin_addr.s_addr) >> 24 == 127;
+    if (peer.any.ss_family != AF_INET6) return false;
+    const uint8_t *v4 = peer.v6.sin6_addr.s6_addr + 12;
+    return IN6_IS_ADDR_LOOPBACK(&peer.v6.sin6_addr) ||
+           (IN6_IS_ADDR_V4MAPPED(&peer.v6.sin6_addr) && *v4 == 127);
+}
+
+/* BBR, where it is the system's default, sends at a pace that it finds out; here that only costs time: a third of a step
+ * with pictures (docs/benchmarks.md). Reno is everywhere and allowed to everybody. */
+void axi_tcp_hurry(int fd)
+{
+    static const char reno[] = "reno";
+    if (is_this_machine(fd)) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, reno, sizeof reno - 1);
+}
+
 void axi_tcp_tune(int fd)
 {
     const int on = 1, after = PROBE_AFTER_S, probes = PROBES;
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) return;
+    axi_tcp_hurry(fd);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &after, sizeof after);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &after, sizeof after);

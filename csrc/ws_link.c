@@ -9,8 +9,6 @@
 #include <fcntl.h>
 #include <libwebsockets.h>
 #include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -520,19 +518,6 @@ static axon_status drive(axi_link *link, axi_time deadline, bool *again, axon_er
     return AXON_OK;
 }
 
-/* Small frames go at once, and a peer that vanished while nothing was to be sent is found in half a minute. */
-static void tune_socket(int fd)
-{
-    static const struct {
-        int level, name, value;
-    } options[] = {
-        {IPPROTO_TCP, TCP_NODELAY, 1},   {SOL_SOCKET, SO_KEEPALIVE, 1}, {IPPROTO_TCP, TCP_KEEPIDLE, 10},
-        {IPPROTO_TCP, TCP_KEEPINTVL, 5}, {IPPROTO_TCP, TCP_KEEPCNT, 3},
-    };
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
-}
-
 static axon_status begin(axi_link *link, bool *again, axon_error *err)
 {
     const axi_link_target *target = link->target;
@@ -565,7 +550,7 @@ axon_status axi_link_open(axi_link **link, const axi_link_target *target, axi_ti
         axi_link_close(made, false);
         return status;
     }
-    tune_socket(made->fd);
+    axi_tcp_tune(made->fd);
     if (made->tls) axi_tls_lift_limit(made->tls);
     made->target = NULL;
     *link = made;

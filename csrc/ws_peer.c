@@ -574,6 +574,7 @@ void axi_ws_peer_begin(axi_ws_peer *peer, axi_watch *watch, int fd)
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    axi_tcp_hurry(fd);
     name_peer(peer, fd);
     peer->heard = peer->pinged = peer->unacknowledged_since = axi_now();
     peer->watch = watch;
