@@ -30,7 +30,7 @@ static void a_taken_port_and_a_name_that_is_none_are_named(void **state)
     (void)state;
     int first, second;
     uint16_t port, other;
-    char text[64];
+    char text[128];
     assert_ok(axi_tcp_listen(&first, &port, "127.0.0.1", 0, 8, &err), &err);
     snprintf(text, sizeof text, "server 127.0.0.1:%u: it cannot be listened on: Address already in use",
              port);
