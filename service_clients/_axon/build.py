@@ -68,17 +68,53 @@ static void axb_open_request(axon_request *request, axb_request *opened)
 static void axb_give_message(void *message) { axi_spare_give(message); }
 
 /* The message that a reply lies in, for axb_give_message(); NULL when there is none. */
-static void *axb_take_message(axon_value *root, size_t *length)
+static char *axb_take_message(axon_value *root, size_t *length)
 {
-    void *message = axi_value_take_message(root).memory;
+    char *message = axi_value_take_message(root).memory;
     *length = malloc_usable_size(message);
     return message;
+}
+
+static axon_status axb_step(axon_simulator *simulator, const axon_value *action, axb_outcome *told, axon_error *err)
+{
+    axon_status status = axon_simulator_step(simulator, action, &told->outcome, err);
+    if (status == AXON_OK) told->message = axb_take_message(told->outcome.reply, &told->length);
+    return status;
+}
+
+/* Lays out what a step led to, as the list of a StepResult's members; see axi_row_fill(). */
+static int64_t axb_fill_step(axi_row *row, const axb_outcome *told, const char *start)
+{
+    const axon_simulator_outcome *outcome = &told->outcome;
+    axon_value members[] = {
+        *outcome->observation,
+        {.type = AXON_FLOAT, .as.real = outcome->reward},
+        {.type = AXON_BOOL, .as.integer = outcome->terminated},
+        {.type = AXON_BOOL, .as.integer = outcome->truncated},
+        {.type = AXON_MAP},
+    };
+    if (outcome->info) members[4] = *outcome->info;
+    members[0].key = members[4].key = NULL;
+    const axon_value list = {.type = AXON_LIST, .as.children = {members, 5, 5}};
+    return axi_row_fill(row, &list, start);
+}
+
+static void axb_end_step(axon_value *action, axb_outcome *told)
+{
+    axon_value_free(action);
+    axon_value_free(told->outcome.reply);
 }
 
 /* Python 3.8 does not export it by itself under -fvisibility=hidden. */
 __attribute__((visibility("default"))) PyObject *PyInit__native(void);
 """
 PREAMBLE_TYPES = """
+/* What a step led to, and the message that it lies in. */
+typedef struct axb_outcome {
+    axon_simulator_outcome outcome;
+    char *message;
+    size_t length;
+} axb_outcome;
 /* What a server's request comes with. */
 typedef struct axb_request {
     const axon_value *value;
@@ -97,7 +133,10 @@ axon_status axb_set_array(axon_value *map, const char *key, const axon_array *li
 axon_array *axb_take_array(const axon_value *value);
 void axb_open_request(axon_request *request, axb_request *opened);
 void axb_give_message(void *message);
-void *axb_take_message(axon_value *root, size_t *length);
+char *axb_take_message(axon_value *root, size_t *length);
+axon_status axb_step(axon_simulator *simulator, const axon_value *action, axb_outcome *told, axon_error *err);
+int64_t axb_fill_step(axi_row *row, const axb_outcome *told, const char *start);
+void axb_end_step(axon_value *action, axb_outcome *told);
 """
 
 

@@ -16,7 +16,7 @@ from service_clients._axon.values import Memory, read, write
 __all__ = ["Simulator", "SimulatorStats", "StepResult"]
 
 _TREE = ffi.typeof("axon_value **")
-_OUTCOME = ffi.typeof("axon_simulator_outcome *")
+_OUTCOME = ffi.typeof("axb_outcome *")
 
 
 class StepResult(NamedTuple):
@@ -56,6 +56,14 @@ def _message_of(root: Any) -> Memory | None:
     length = ffi.new("size_t *")
     message = lib.axb_take_message(root, length)
     return Memory(message, length[0]) if message else None
+
+
+def _read_branches(told: Any, memory: Memory | None) -> list[Any]:
+    """The members of a StepResult, for `read`."""
+    outcome = told.outcome
+    info = read(outcome.info, memory) if outcome.info else {}
+    ended = bool(outcome.terminated), bool(outcome.truncated)
+    return [read(outcome.observation, memory), outcome.reward, *ended, info]
 
 
 class Simulator(Handle):
@@ -137,7 +145,7 @@ class Simulator(Handle):
             UnknownSimulator, SimulatorAlreadySelected.
         """
         name = c_string(simulator, "simulator")
-        self._run(lambda pointer, error: lib.axon_simulator_select(pointer, name, error), timeout)
+        self._run(lib.axon_simulator_select, timeout, name)
 
     def list_tasks(self, suite: str | None = None, timeout: float | None = None) -> list[str]:
         """The names that load_task() takes.
@@ -190,24 +198,17 @@ class Simulator(Handle):
             NotReset: before reset(), or after the episode ended; InvalidParams: an action that the task does not
             take; AxonValueError: one that does not travel, naming the key: nothing was sent.
         """
-        if not isinstance(action, Mapping):
+        if not isinstance(action, (dict, Mapping)):
             raise AxonTypeError(f"action: is {type(action).__name__}, not a dict")
         keep: list[Any] = []
-        outcome = ffi.new(_OUTCOME)
+        told = ffi.new(_OUTCOME)
         tree = write(action, "action", keep)
         try:
-            self._run(lambda pointer, error: lib.axon_simulator_step(pointer, tree, outcome, error), timeout)
-            memory = _message_of(outcome.reply)
-            return StepResult(
-                read(outcome.observation, memory),
-                outcome.reward,
-                bool(outcome.terminated),
-                bool(outcome.truncated),
-                read(outcome.info, memory) if outcome.info else {},
-            )
+            self._run(lib.axb_step, timeout, tree, told)
+            memory = Memory(told.message, told.length) if told.message else None
+            return StepResult(*read(told, memory, lib.axb_fill_step, _read_branches))
         finally:
-            lib.axon_value_free(tree)
-            lib.axon_value_free(outcome.reply)
+            lib.axb_end_step(tree, told)
 
     def get_info(self, timeout: float | None = None) -> dict[str, Any]:
         """backend_name, backend_version, current_task, action_space, observation_space; None for what is not known."""
@@ -265,12 +266,12 @@ class Simulator(Handle):
         """Makes a call that hands a tree over, as Python objects."""
         out = ffi.new(_TREE)
         try:
-            self._run(lambda pointer, error: function(pointer, *arguments, out, error), timeout)
+            self._run(function, timeout, *arguments, out)
             return read(out[0], _message_of(out[0]))
         finally:
             lib.axon_value_free(out[0])
 
-    def _run(self, function: Callable[[Any, Any], int], timeout: float | None) -> None:
+    def _run(self, function: Callable[..., int], timeout: float | None, *arguments: Any) -> None:
         """Makes one call and raises what it says."""
         timeout_ms = milliseconds(timeout, "timeout") or self._usual_ms
         error = new_error()
@@ -279,7 +280,7 @@ class Simulator(Handle):
             if timeout_ms != self._current_ms:
                 check(lib.axon_simulator_set_timeout(pointer, timeout_ms, error), error)
                 self._current_ms = timeout_ms
-            status = function(pointer, error)
+            status = function(pointer, *arguments, error)
             if status == lib.AXON_ESERVER:
                 raise _server_error(pointer, error)
         finally:

@@ -386,8 +386,8 @@ class Memory:
     __slots__ = ("buffer", "start")
 
     def __init__(self, start: Any, length: int) -> None:
-        """Takes over a message of `length` bytes at `start`, a `void *`."""
-        self.start = ffi.gc(ffi.cast(_BYTES, start), lib.axb_give_message)
+        """Takes over a message of `length` bytes at `start`, a `char *`."""
+        self.start = ffi.gc(start, lib.axb_give_message)
         self.buffer = ffi.buffer(self.start, length)
 
 
@@ -406,9 +406,9 @@ class _Row:
         self._nodes, self._utf8, self.data = map(ffi.buffer, rooms)  # which keep the rooms
         self.size = nodes * _NODE.size + text + data
 
-    def fill(self, value: Any, memory: Memory | None) -> bool:
+    def fill(self, lay_out: LayOut, value: Any, memory: Memory | None) -> bool:
         """Lays a tree out; False when there is no room for all of it, and `c` says how much it takes."""
-        length = lib.axi_row_fill(self.c, value, ffi.NULL if memory is None else memory.start)
+        length = lay_out(self.c, value, ffi.NULL if memory is None else memory.start)
         if length < 0:
             return False
         self.nodes = _NODE.iter_unpack(self._nodes)
@@ -419,47 +419,9 @@ class _Row:
 
 _spare_rows: list[_Row] = []
 
+LayOut = Callable[[Any, Any, Any], int]  # C's axi_row_fill(), or what does the same with more than a tree
+
 Reader = Callable[[_Node, _Row], Any]
-
-
-def read(value: Any, memory: Memory | None = None) -> Any:
-    """Turns a C tree into Python objects that the caller owns; `value` stays whose it was.
-
-    The tree crosses in one call: C lays it out as a row of nodes, each container before its children. A tree of
-    very many nodes crosses branch by branch.
-
-    Args:
-        value: an `axon_value *`.
-        memory: the message that it points into; without it, arrays are copied.
-
-    Raises:
-        AxonProtocolError: the tree holds JSON text, and Python's parser does not take it.
-        ImportError: the tree holds an array, and numpy is not installed.
-    """
-    try:
-        row = _spare_rows.pop()
-    except IndexError:
-        row = _Row(*_ROOM)
-    if not row.fill(value, memory):
-        counted = row.c
-        if counted.node_count > _MOST:
-            return _read_branches(value, memory)
-        row = _Row(
-            max(counted.node_count, counted.node_room),
-            max(counted.text_bytes, counted.text_room),
-            max(counted.data_bytes, counted.data_room),
-        )
-        row.fill(value, memory)
-    result = _read_next(row)
-    row.memory = None
-    if row.size <= _KEPT:
-        _spare_rows.append(row)
-    return result
-
-
-def _read_next(row: _Row) -> Any:
-    node = next(row.nodes)
-    return _READERS[node[0]](node, row)
 
 
 def _read_branches(value: Any, memory: Memory | None) -> Any:
@@ -472,6 +434,53 @@ def _read_branches(value: Any, memory: Memory | None) -> Any:
         key = ffi.unpack(lib.axon_value_key(value, index, length, is_bytes), length[0])
         result[key if is_bytes[0] else key.decode()] = read(lib.axon_value_at(value, index), memory)
     return result
+
+
+def read(
+    value: Any,
+    memory: Memory | None = None,
+    lay_out: LayOut = lib.axi_row_fill,
+    read_branches: Callable[[Any, Memory | None], Any] = _read_branches,
+) -> Any:
+    """Turns a C tree into Python objects that the caller owns; `value` stays whose it was.
+
+    The tree crosses in one call: C lays it out as a row of nodes, each container before its children. A tree of
+    very many nodes crosses branch by branch.
+
+    Args:
+        value: an `axon_value *`.
+        memory: the message that it points into; without it, arrays are copied.
+        lay_out: what lays `value` out, if it is no `axon_value *`.
+        read_branches: what reads it branch by branch.
+
+    Raises:
+        AxonProtocolError: the tree holds JSON text, and Python's parser does not take it.
+        ImportError: the tree holds an array, and numpy is not installed.
+    """
+    try:
+        row = _spare_rows.pop()
+    except IndexError:
+        row = _Row(*_ROOM)
+    if not row.fill(lay_out, value, memory):
+        counted = row.c
+        if counted.node_count > _MOST:
+            return read_branches(value, memory)
+        row = _Row(
+            max(counted.node_count, counted.node_room),
+            max(counted.text_bytes, counted.text_room),
+            max(counted.data_bytes, counted.data_room),
+        )
+        row.fill(lay_out, value, memory)
+    result = _read_next(row)
+    row.memory = None
+    if row.size <= _KEPT:
+        _spare_rows.append(row)
+    return result
+
+
+def _read_next(row: _Row) -> Any:
+    node = next(row.nodes)
+    return _READERS[node[0]](node, row)
 
 
 def _read_map(node: _Node, row: _Row) -> dict[Any, Any]:
