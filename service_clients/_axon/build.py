@@ -105,6 +105,14 @@ static void axb_end_step(axon_value *action, axb_outcome *told)
     axon_value_free(told->outcome.reply);
 }
 
+/* axon_simulator_request_reply(), which the fields do not outlive. */
+static axon_status axb_reply(axon_simulator_request *request, axon_value *fields, axon_error *err)
+{
+    axon_status status = axon_simulator_request_reply(request, fields, err);
+    axon_value_free(fields);
+    return status;
+}
+
 /* Python 3.8 does not export it by itself under -fvisibility=hidden. */
 __attribute__((visibility("default"))) PyObject *PyInit__native(void);
 """
@@ -137,6 +145,7 @@ char *axb_take_message(axon_value *root, size_t *length);
 axon_status axb_step(axon_simulator *simulator, const axon_value *action, axb_outcome *told, axon_error *err);
 int64_t axb_fill_step(axi_row *row, const axb_outcome *told, const char *start);
 void axb_end_step(axon_value *action, axb_outcome *told);
+axon_status axb_reply(axon_simulator_request *request, axon_value *fields, axon_error *err);
 """
 
 

@@ -273,7 +273,7 @@ class Simulator(Handle):
 
     def _run(self, function: Callable[..., int], timeout: float | None, *arguments: Any) -> None:
         """Makes one call and raises what it says."""
-        timeout_ms = milliseconds(timeout, "timeout") or self._usual_ms
+        timeout_ms = self._usual_ms if timeout is None else milliseconds(timeout, "timeout")
         error = new_error()
         pointer = self._begin(timeout_ms / 1000 or math.inf)
         try:

@@ -8,6 +8,7 @@ lists, and refuses one that the task does not take.
 from __future__ import annotations
 
 import math
+from operator import le
 from typing import TYPE_CHECKING, Any, Mapping
 
 import numpy as np
@@ -44,7 +45,7 @@ class _Member:
         self.is_exact = self.dtype.kind != "f"
         span = self.high - self.low
         slack = np.where(np.isfinite(span) & (not self.is_exact), _SLACK * span, 0.0)
-        self._ranges = list(zip(_finite(self.low), _finite(self.high))) if self._size <= _FEW else None
+        self._lows, self._highs = _finite(self.low), _finite(self.high)
         self._least, self._most = self.low - slack, self.high + slack
 
     def _limit(self, given: Any, unlimited: float) -> Array:
@@ -75,10 +76,10 @@ class _Member:
         """Whether an array may be used as it is: most may, so this is to cost little."""
         if array.dtype != self.dtype or array.shape != self.shape:
             return False
-        if self._ranges is None:
+        if self._size > _FEW:
             return bool(((array >= self.low) & (array <= self.high) & np.isfinite(array)).all())
         numbers = array.ravel().tolist()
-        return all(low <= number <= high for number, (low, high) in zip(numbers, self._ranges))
+        return all(map(le, self._lows, numbers)) and all(map(le, numbers, self._highs))
 
     def _as_array(self, value: Any) -> Array:
         try:

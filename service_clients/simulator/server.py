@@ -231,10 +231,11 @@ class _Hosted:
         self._pointer = pointer
         self.name = ffi.string(lib.axon_simulator_session_name(pointer)).decode()
         self._session = _Session(simulators, selected, self.name)
+        self._error = new_error()
 
     def run(self) -> None:
         """Serves the session to its end."""
-        out, error = ffi.new("axon_simulator_request **"), new_error()
+        out, error = ffi.new("axon_simulator_request **"), self._error
         try:
             while not self._session.is_over:
                 status = lib.axon_simulator_session_next(self._pointer, lib.AXON_FOREVER, out, error)
@@ -250,10 +251,11 @@ class _Hosted:
 
     def _answer(self, request: Any) -> None:
         """Answers one request, whatever happens on the way."""
-        method = ffi.string(lib.axon_simulator_request_method(request)).decode("utf-8", "replace")
-        keep: list[Any] = []
+        method, keep = "a request", []  # type: tuple[str, list[Any]]
         try:
-            reply = self._session.answer(method, read(lib.axon_simulator_request_fields(request)))
+            fields = read(lib.axon_simulator_request_fields(request))
+            method = _method_of(request, fields)
+            reply = self._session.answer(method, fields)
             tree = write(reply, method, keep)
         except SimulatorError as error:
             _fail(request, error)
@@ -266,14 +268,20 @@ class _Hosted:
             _LOGGER.exception("%s: %s failed", self.name, method)
             _fail(request, InternalError(_in_words(error)))
             return
-        told = new_error()
-        status = lib.axon_simulator_request_reply(request, tree, told)
-        lib.axon_value_free(tree)
+        told = self._error
+        status = lib.axb_reply(request, tree, told)
         if status != lib.AXON_OK:
             level = (
                 logging.INFO if method == "disconnect" else logging.WARNING
             )  # some do not wait for that answer
             _LOGGER.log(level, "%s: %s: %s", self.name, method, failure(status, told))
+
+
+def _method_of(request: Any, fields: dict[str, Any]) -> str:
+    method = fields.get("method")
+    if isinstance(method, str):
+        return method
+    return ffi.string(lib.axon_simulator_request_method(request)).decode()  # type: ignore[no-any-return]  # its key was bytes
 
 
 def _fail(request: Any, error: SimulatorError) -> None:
