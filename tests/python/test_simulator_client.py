@@ -267,6 +267,12 @@ def test_numbers_that_are_arrays_of_one_are_numbers(counter: SimulatorClient) ->
     assert step[1:] == (0.5, True, False, {})
 
 
+def test_a_reply_of_more_values_than_cross_into_python_at_once_is_the_same(counter: SimulatorClient) -> None:
+    objects = [{"name": f"é{n}", "at": [n, 0.5], "seen": None} for n in range(20_000)]
+    step = counter.step(reply_of(**{**STEP, "observation": {b"at": 1}, "info": {"objects": objects}}))
+    assert tuple(step) == ({b"at": 1}, 1.0, False, False, {"objects": objects})
+
+
 def test_an_action_that_does_not_travel_is_refused_before_it_is_sent(counter: SimulatorClient) -> None:
     with pytest.raises(ValueError, match=r'action "arm\[1\]": object dtype'):
         counter.step({"arm": [1, np.array([None])]})

@@ -262,6 +262,19 @@ def test_limits_that_float32_misses_are_met() -> None:
         space.normalise({"a": [0.11, 0.0]})
 
 
+@pytest.mark.parametrize("shape", [[], [7], [20, 50]])
+def test_no_number_of_an_array_goes_unseen(shape: list[int]) -> None:
+    space = ActionSpace({"a": {"shape": shape, "dtype": "float64", "low": None, "high": 1}})
+    fine = np.full(shape, -1e300)
+    assert space.normalise({"a": fine})["a"] is fine
+    for wrong, said in ((np.nan, "nan"), (-np.inf, "-inf"), (np.inf, "inf"), (1.5, "1.5")):
+        for place in (0, -1):
+            action = fine.copy()
+            action.reshape(-1)[place] = wrong
+            with pytest.raises(InvalidParams, match=f'action "a": has {said}'):
+                space.normalise({"a": action})
+
+
 # ---- backends that fail ------------------------------------------------------------------------------
 
 
@@ -463,6 +476,12 @@ def test_other_frames_are_understood_as_well(server: SimulatorServer) -> None:
         request.send(msgpack.packb({"method": "list_simulators"}))
         assert request.poll(20000)
         assert msgpack.unpackb(request.recv())["simulators"] == ["counter", "broken"]
+
+
+def test_a_method_under_a_key_of_bytes_is_understood(server: SimulatorServer) -> None:
+    with Document(server.address) as client:
+        client.socket.send_multipart([b"", msgpack.packb({b"method": "list_simulators"}, use_bin_type=True)])
+        assert client.receive()["simulators"] == ["counter", "broken"]
 
 
 def test_what_is_not_zeromq_or_too_long_disturbs_nobody(client: Document, server: SimulatorServer) -> None:
