@@ -104,6 +104,7 @@ static ssize_t write_some(axi_zmtp *zmtp, struct iovec *parts, size_t count)
 bool axi_zmtp_flush(axi_zmtp *zmtp)
 {
     if (zmtp->stage == AXI_ZMTP_OVER || !axi_zmtp_has_unsent(zmtp)) return true;
+    if (zmtp->in_message) return false;
     struct iovec part = {zmtp->small + zmtp->small_at, zmtp->small_end - zmtp->small_at};
     ssize_t sent = write_some(zmtp, &part, 1);
     if (sent > 0) zmtp->small_at += (size_t)sent;
@@ -117,7 +118,7 @@ bool axi_zmtp_put(axi_zmtp *zmtp, const void *bytes, size_t length)
     if (length > sizeof zmtp->small - zmtp->small_end) return false;
     memcpy(zmtp->small + zmtp->small_end, bytes, length);
     zmtp->small_end += length;
-    if (!zmtp->in_message) axi_zmtp_flush(zmtp);
+    axi_zmtp_flush(zmtp);
     return true;
 }
 

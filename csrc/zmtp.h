@@ -104,7 +104,7 @@ axi_zmtp_found axi_zmtp_take(axi_zmtp *zmtp, axi_zmtp_message *message);
 /* What axi_zmtp_take() would find. */
 axi_zmtp_found axi_zmtp_peek(const axi_zmtp *zmtp);
 
-/* Writes what is left of small things; true when it is all out. */
+/* Writes what is left of small things, but not amid a message; true when it is all out. */
 bool axi_zmtp_flush(axi_zmtp *zmtp);
 bool axi_zmtp_has_unsent(const axi_zmtp *zmtp);
 

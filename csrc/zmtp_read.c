@@ -416,9 +416,10 @@ static bool receive(axi_zmtp *zmtp)
 void axi_zmtp_read(axi_zmtp *zmtp, unsigned enough)
 {
     if (enough > AXI_ZMTP_WAITING) enough = AXI_ZMTP_WAITING;
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0;; round++) {
         read_received(zmtp, enough);
-        if (zmtp->stage == AXI_ZMTP_OVER || zmtp->count >= enough || !receive(zmtp)) return;
+        if (zmtp->stage == AXI_ZMTP_OVER || zmtp->count >= enough || round == ROUNDS || !receive(zmtp))
+            return;
     }
 }
 

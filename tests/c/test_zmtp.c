@@ -340,6 +340,22 @@ static void no_more_is_read_than_may_wait(void **state)
     finish(self);
 }
 
+/* poll() would say nothing of what was received and not read. */
+static void what_was_received_last_is_read_too(void **state)
+{
+    (void)state;
+    enum { BYTES = 16 * 8192 }; /* all that is received at a time */
+    dialogue *self = begin_ready(100);
+    static uint8_t message[BYTES] = {
+        2, 0, 0, 0, 0, 0, (BYTES - 9) >> 16, (BYTES - 9) >> 8 & 255, (BYTES - 9) & 255};
+    assert_int_equal(send(self->fd, message, BYTES, 0), BYTES);
+    axi_zmtp_read(&self->zmtp, 1);
+    assert_false(axi_zmtp_has_unread(&self->zmtp));
+    take_all(self);
+    assert_string_equal(self->found, "l");
+    finish(self);
+}
+
 /* ---- pings ------------------------------------------------------------------------------------------- */
 
 static void pings_are_answered_with_what_they_carry(void **state)
@@ -434,6 +450,7 @@ static void a_message_goes_out_bit_by_bit_and_whole(void **state)
         ssize_t more = recv(self->fd, seen + got, 1777, MSG_DONTWAIT);
         assert_true(more > 0);
         got += (size_t)more;
+        assert_false(axi_zmtp_flush(&self->zmtp)); /* there is room for it, and it has to wait */
     }
     for (ssize_t more; (more = recv(self->fd, seen + got, 1777, MSG_DONTWAIT)) > 0;
          axi_zmtp_flush(&self->zmtp))
@@ -476,6 +493,7 @@ int main(void)
         cmocka_unit_test(the_budget_is_for_all_messages_that_wait),
         cmocka_unit_test(a_body_is_charged_as_it_comes),
         cmocka_unit_test(no_more_is_read_than_may_wait),
+        cmocka_unit_test(what_was_received_last_is_read_too),
         cmocka_unit_test(pings_are_answered_with_what_they_carry),
         cmocka_unit_test(very_many_pings_are_not_all_answered),
         cmocka_unit_test(messages_are_framed_by_their_size),
