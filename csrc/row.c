@@ -77,19 +77,22 @@ static uint64_t size_of(const axon_array *array)
 static void put_array(axi_row *row, axi_node *node, const axon_value *value, const char *start)
 {
     const axon_array *array = value->as.array;
-    bool is_plain = array->ndim <= 4 && axon_dtype_size(array->dtype) > 0;
     uint64_t bytes = size_of(array);
-    bool stays = start && bytes >= LARGE && !(value->flags & AXI_IS_WHOLE);
-    if (!is_plain || (bytes > NEAR && !stays)) {
+    bool is_plain = array->ndim <= 4 && axon_dtype_size(array->dtype) > 0;
+    if (!is_plain || (bytes > NEAR && value->flags & AXI_IS_WHOLE)) {
         leave(node, value, bytes);
         return;
     }
     node->kind = array->dtype;
     node->ndim = array->ndim;
     memcpy(node->shape, array->shape, sizeof node->shape);
-    if (stays) {
+    if (start && bytes >= LARGE) {
         node->type = AXI_NODE_VIEW;
         node->at = (const char *)array->data - start;
+    } else if (bytes > NEAR) {
+        node->type = AXI_NODE_LONG;
+        node->at = (int64_t)(intptr_t)array->data;
+        node->end = (int64_t)bytes;
     } else {
         put_data(row, &node->at, &node->end, array->data, (size_t)bytes);
     }

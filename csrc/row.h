@@ -7,8 +7,9 @@
 /* The types of nodes, besides those of axon_type. */
 enum axi_node_type {
     AXI_NODE_VIEW = 64, /* an array that stays in the message, `at` bytes behind its start */
+    AXI_NODE_LONG = 65, /* an array too long for the row: its `end` bytes are at the address `at` */
     AXI_NODE_FAR =
-        65 /* of type `kind`, not in the row: `at` is the address of the value, or of `end` bytes */
+        66 /* of type `kind`, not in the row: `at` is the address of the value, or of `end` bytes */
 };
 
 /* Members are of 8 bytes each, so that Python's struct reads a node in one go. */

@@ -412,7 +412,7 @@ class _Row:
         if length < 0:
             return False
         self.nodes = _NODE.iter_unpack(self._nodes)
-        self.text = self._utf8[:length].decode()
+        self.text = self._utf8[:length].decode() if length else ""
         self.memory = memory
         return True
 
@@ -541,12 +541,19 @@ def _read_view(node: _Node, row: _Row) -> numpy.ndarray[Any, Any]:
     return _new_array(node[_SHAPE : _SHAPE + node[_NDIM]], dtype, row.memory.buffer, node[_AT])  # type: ignore[no-any-return]
 
 
+def _read_long(node: _Node, _row: _Row) -> numpy.ndarray[Any, Any]:
+    dtype = _dtypes.get(node[1]) or _dtype(node[1])
+    result = _new_array(node[_SHAPE : _SHAPE + node[_NDIM]], dtype)
+    ffi.memmove(result, ffi.cast(_BYTES, node[_AT]), node[_END])
+    return result  # type: ignore[no-any-return]
+
+
 def _read_scalar(node: _Node, row: _Row) -> Any:
     return _read_array(node, row)[()]
 
 
 def _read_far(node: _Node, row: _Row) -> Any:
-    """What is too large for a row, or is no plain array."""
+    """What is too long for a row, or is no plain array."""
     kind, where = node[1], node[_AT]
     if kind == lib.AXON_ARRAY:
         return _read_whole_array(ffi.cast(_VALUE, where), node[_END], row.memory)
@@ -621,6 +628,7 @@ _READERS: dict[int, Reader] = {
     lib.AXON_LIST: _read_list,
     lib.AXON_MAP: _read_map,
     lib.AXI_NODE_VIEW: _read_view,
+    lib.AXI_NODE_LONG: _read_long,
     lib.AXI_NODE_FAR: _read_far,
 }
 

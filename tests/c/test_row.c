@@ -93,7 +93,7 @@ static void numbers_and_small_arrays_are_copied_to_aligned_places(void **state)
     axon_value_free(list);
 }
 
-static void large_arrays_stay_in_the_message_or_are_far(void **state)
+static void large_arrays_stay_where_they_are(void **state)
 {
     (void)state;
     char *message = calloc(1, 70000);
@@ -103,9 +103,14 @@ static void large_arrays_stay_in_the_message_or_are_far(void **state)
     assert_int_equal(r->nodes[0].type, AXI_NODE_VIEW);
     assert_int_equal(r->nodes[0].at, 100);
     assert_int_equal(axi_row_fill(&r->row, array, NULL), 0);
+    assert_int_equal(r->nodes[0].type, AXI_NODE_LONG);
+    assert_int_equal(r->nodes[0].end, 65536);
+    assert_ptr_equal((void *)(intptr_t)r->nodes[0].at, message + 100);
+    array->flags |= AXI_IS_WHOLE;
+    assert_int_equal(axi_row_fill(&r->row, array, message), 0);
+    array->flags &= (uint8_t)~AXI_IS_WHOLE;
     assert_int_equal(r->nodes[0].type, AXI_NODE_FAR);
     assert_int_equal(r->nodes[0].kind, AXON_ARRAY);
-    assert_int_equal(r->nodes[0].end, 65536);
     assert_ptr_equal((void *)(intptr_t)r->nodes[0].at, array);
     free(r);
     axon_value_free(array);
@@ -140,7 +145,7 @@ int main(void)
         cmocka_unit_test(containers_come_before_their_children),
         cmocka_unit_test(places_in_text_count_characters_not_bytes),
         cmocka_unit_test(numbers_and_small_arrays_are_copied_to_aligned_places),
-        cmocka_unit_test(large_arrays_stay_in_the_message_or_are_far),
+        cmocka_unit_test(large_arrays_stay_where_they_are),
         cmocka_unit_test(what_has_no_room_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
