@@ -346,19 +346,20 @@ static axon_status hand_out(axon_simulator_session *session, const axi_zmtp_mess
 
 /* Waits for a caller's socket, for NULL only for being woken, for a while; with the caller's lock held. False when
  * nothing happened. */
-static bool wait_at(const axon_simulator_session *session, const axi_caller *caller, short events,
+static bool wait_at(axon_simulator_session *session, const axi_caller *caller, short events,
                     axi_time deadline)
 {
     struct pollfd watched[] = {{.fd = session->wake_fd, .events = POLLIN},
                                {.fd = caller ? caller->zmtp.fd : -1, .events = events}};
-    int count = poll(watched, caller ? 2 : 1, axi_left_ms(deadline, AXI_LOOK_UP_MS));
+    int count =
+        axi_quick_poll(&session->quick, watched, caller ? 2 : 1, axi_left_ms(deadline, AXI_LOOK_UP_MS));
     eventfd_t ignored;
     if (count > 0 && watched[0].revents) eventfd_read(session->wake_fd, &ignored);
     return count > 0;
 }
 
 /* Waits once for what the caller says; false when nothing happened. */
-static bool listen_to(const axon_simulator_session *session, axi_caller *caller, axi_time deadline,
+static bool listen_to(axon_simulator_session *session, axi_caller *caller, axi_time deadline,
                       axi_zmtp_message *message)
 {
     bool was_something = true;
@@ -453,7 +454,7 @@ const axon_value *axon_simulator_request_fields(const axon_simulator_request *re
 /* ---- answering requests -------------------------------------------------------------------- */
 
 /* Sends until all is out. A client that takes nothing for idle_timeout_ms is given up; false then, or when it is gone. */
-static bool send_to(const axon_simulator_session *session, axi_caller *caller, axi_zmtp_outgoing *outgoing)
+static bool send_to(axon_simulator_session *session, axi_caller *caller, axi_zmtp_outgoing *outgoing)
 {
     const axon_simulator_server *server = session->server;
     axi_zmtp *zmtp = &caller->zmtp;
@@ -475,7 +476,7 @@ static bool send_to(const axon_simulator_session *session, axi_caller *caller, a
 /* Sends the answer to the client, wherever it is by now. */
 static bool send_answer(const axon_simulator_request *request, const axi_message *answer)
 {
-    const axon_simulator_session *session = request->session;
+    axon_simulator_session *session = request->session;
     axon_simulator_server *server = session->server;
     axi_zmtp_outgoing outgoing;
     pthread_mutex_lock(&server->lock);

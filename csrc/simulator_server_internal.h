@@ -7,6 +7,7 @@
 
 #include "pack.h"
 #include "queue.h"
+#include "quick_poll.h"
 #include "thread.h"
 #include "zmtp.h"
 
@@ -38,7 +39,8 @@ typedef struct axi_caller {
 struct axon_simulator_session {
     axon_simulator_server *server;
     char name[32];
-    int wake_fd; /* readable when its host is to look again */
+    int wake_fd;     /* readable when its host is to look again */
+    axi_quick quick; /* its host's alone */
 
     /* guarded by the server's lock */
     axi_caller *caller; /* NULL: it may come back, under its name */

@@ -1,6 +1,7 @@
 /* See zmtp_dealer.h. */
 #include "zmtp_dealer.h"
 
+#include "quick_poll.h"
 #include "spare.h"
 #include "tcp.h"
 #include "ticker.h"
@@ -26,6 +27,7 @@ struct axi_dealer {
     pthread_mutex_t lock; /* guards the rest */
     axi_zmtp zmtp;
     axi_time looked_up;
+    axi_quick quick;
 };
 
 /* ---- waiting ------------------------------------------------------------------------------- */
@@ -50,7 +52,7 @@ static axon_status wait_for(axi_dealer *dealer, short events, axi_time deadline,
     struct pollfd watched[] = {{.fd = dealer->zmtp.fd, .events = events},
                                {.fd = dealer->wake_fd, .events = POLLIN}};
     int left_ms = axi_left_ms(deadline, AXI_LOOK_UP_MS);
-    int count = poll(watched, 2, left_ms);
+    int count = axi_quick_poll(&dealer->quick, watched, 2, left_ms);
     if (atomic_load(dealer->is_cancelled))
         return axi_fail(err, AXON_ECANCELED, "%s: cancelled", dealer->name);
     if (count <= 0 || axi_now() - dealer->looked_up > (axi_time)AXI_LOOK_UP_MS * 1000000) {
