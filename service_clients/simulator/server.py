@@ -131,6 +131,7 @@ class SimulatorServer:
         self._pointer: Any = None
         self._gate = threading.RLock()  # keeps _pointer alive while stop() uses it
         self._accepting: threading.Thread | None = None
+        self._ended = threading.Event()  # of `_accepting`
 
     @property
     def address(self) -> str:
@@ -161,18 +162,21 @@ class SimulatorServer:
             check(lib.axon_simulator_server_open(out, self._options, error), error)
             self._pointer = out[0]
             _LOGGER.info("Serving %s on %s", ", ".join(self._simulators), self.address)
-            self._accepting = threading.Thread(
-                target=self._accept, args=(out[0],), daemon=True, name="accept"
+            ended = threading.Event()
+            accepting = threading.Thread(
+                target=self._accept, args=(out[0], ended), daemon=True, name="accept"
             )
-            self._accepting.start()
+            accepting.start()
+            self._accepting, self._ended = accepting, ended
 
     def serve_forever(self) -> None:
         """Serves until another thread calls stop(), or an exception (Ctrl-C) comes through."""
         self.start()
-        accepting = self._accepting
+        # Not Thread.join(): before Python 3.13, one that Ctrl-C interrupts takes the thread for ended.
+        ended = self._ended
         try:
-            while accepting is not None and accepting.is_alive():
-                accepting.join(0.25)
+            while not ended.wait(0.25):  # another thread may have got the signal
+                pass
         finally:
             self.stop()
 
@@ -208,8 +212,14 @@ class SimulatorServer:
             raise AxonValueError("the server does not listen: start() has not been called, or it was stopped")
         return self._pointer
 
-    def _accept(self, server: Any) -> None:
+    def _accept(self, server: Any, ended: threading.Event) -> None:
         """Gives every session a thread, until the server is stopped."""
+        try:
+            self._accept_all(server)
+        finally:
+            ended.set()
+
+    def _accept_all(self, server: Any) -> None:
         out, error = ffi.new("axon_simulator_session **"), new_error()
         while True:
             status = lib.axon_simulator_server_accept(server, lib.AXON_FOREVER, out, error)

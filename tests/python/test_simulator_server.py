@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -603,6 +604,25 @@ def test_pings_are_answered_while_a_step_takes_long(server: SimulatorServer) -> 
 def test_arguments_that_cannot_be_are_refused(arguments: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         SimulatorServer(**arguments)
+
+
+def test_ctrl_c_closes_the_server_when_nobody_uses_it_any_more() -> None:
+    class Slow(SimulatorServer):
+        has_ended = False
+
+        def _accept(self, *arguments: Any) -> None:
+            super()._accept(*arguments)
+            time.sleep(0.3)
+            self.has_ended = True
+
+    server = Slow({"counter": Counter}, port=0)
+    server.start()
+    timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        server.serve_forever()
+    assert server.has_ended
+    timer.join()
 
 
 # ---- the program -------------------------------------------------------------------------------------
