@@ -15,6 +15,7 @@ import math
 import struct
 import sys
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Tuple
 
 from service_clients._axon._ffi import check, ffi, lib, new_error
@@ -375,7 +376,7 @@ _KEPT = 1 << 20  # bytes of a row that is kept for the next tree
 _LARGE = 65536  # bytes of an array that stays in its message
 _MOST = 65536  # nodes laid out at a time: 7 MB, whatever a peer sends
 _NODE = struct.Struct("7qd5q")  # an axi_node, as the tuples that readers are given
-_AT, _END, _REAL, _NDIM, _SHAPE = 5, 6, 7, 8, 9
+_TYPE, _KIND, _KEY_IS_BYTES, _KEY_AT, _KEY_END, _AT, _END, _REAL, _NDIM, _SHAPE = range(10)
 
 _Node = Tuple[Any, ...]
 
@@ -471,35 +472,29 @@ def read(
             max(counted.data_bytes, counted.data_room),
         )
         row.fill(lay_out, value, memory)
-    result = _read_next(row)
+    root = next(row.nodes)
+    result = _READERS[root[_TYPE]](root, row)
     row.memory = None
     if row.size <= _KEPT:
         _spare_rows.append(row)
     return result
 
 
-def _read_next(row: _Row) -> Any:
-    node = next(row.nodes)
-    return _READERS[node[0]](node, row)
-
-
 def _read_map(node: _Node, row: _Row) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
-    nodes, text = row.nodes, row.text
-    for _ in range(node[_AT]):
-        child = next(nodes)
-        kind, _, key_is_bytes, key_at, key_end = child[:_AT]
-        key = row.data[key_at:key_end] if key_is_bytes else text[key_at:key_end]
-        result[key] = _READERS[kind](child, row)
+    for child in islice(row.nodes, node[_AT]):  # a reader takes its own children off
+        text = row.data if child[_KEY_IS_BYTES] else row.text
+        key = text[child[_KEY_AT] : child[_KEY_END]]
+        result[key] = _READERS[child[_TYPE]](child, row)
     return result
 
 
 def _read_list(node: _Node, row: _Row) -> list[Any]:
-    if node[1] == _FLOAT:
+    if node[_KIND] == _FLOAT:
         return memoryview(row.data)[node[_AT] : node[_END]].cast("d").tolist()
-    if node[1] == _INT:
+    if node[_KIND] == _INT:
         return memoryview(row.data)[node[_AT] : node[_END]].cast("q").tolist()
-    return [_read_next(row) for _ in range(node[_AT])]
+    return [_READERS[child[_TYPE]](child, row) for child in islice(row.nodes, node[_AT])]
 
 
 def _read_nil(_node: _Node, _row: _Row) -> None:
@@ -531,18 +526,18 @@ def _read_bytes(node: _Node, row: _Row) -> bytes:
 
 
 def _read_array(node: _Node, row: _Row) -> numpy.ndarray[Any, Any]:
-    dtype = _dtypes.get(node[1]) or _dtype(node[1])
+    dtype = _dtypes.get(node[_KIND]) or _dtype(node[_KIND])
     return _new_array(node[_SHAPE : _SHAPE + node[_NDIM]], dtype, row.data, node[_AT]).copy()  # type: ignore[no-any-return]
 
 
 def _read_view(node: _Node, row: _Row) -> numpy.ndarray[Any, Any]:
-    dtype = _dtypes.get(node[1]) or _dtype(node[1])
+    dtype = _dtypes.get(node[_KIND]) or _dtype(node[_KIND])
     assert row.memory is not None
     return _new_array(node[_SHAPE : _SHAPE + node[_NDIM]], dtype, row.memory.buffer, node[_AT])  # type: ignore[no-any-return]
 
 
 def _read_long(node: _Node, _row: _Row) -> numpy.ndarray[Any, Any]:
-    dtype = _dtypes.get(node[1]) or _dtype(node[1])
+    dtype = _dtypes.get(node[_KIND]) or _dtype(node[_KIND])
     result = _new_array(node[_SHAPE : _SHAPE + node[_NDIM]], dtype)
     ffi.memmove(result, ffi.cast(_BYTES, node[_AT]), node[_END])
     return result  # type: ignore[no-any-return]
@@ -554,7 +549,7 @@ def _read_scalar(node: _Node, row: _Row) -> Any:
 
 def _read_far(node: _Node, row: _Row) -> Any:
     """What is too long for a row, or is no plain array."""
-    kind, where = node[1], node[_AT]
+    kind, where = node[_KIND], node[_AT]
     if kind == lib.AXON_ARRAY:
         return _read_whole_array(ffi.cast(_VALUE, where), node[_END], row.memory)
     if kind == lib.AXON_SCALAR:
