@@ -16,7 +16,6 @@
 enum {
     BACKLOG = 128,
     EVENTS = 64,
-    TICK_MS = 250,
     SLOW_TICK_MS = 1000, /* while there is nobody */
     HANDSHAKE_MS = 10000,
     ADDRESS = 128 /* bytes of one, printed */
@@ -62,10 +61,11 @@ void axi_caller_release(axon_simulator_session *session)
     eventfd_write(server->wake_fd, 1); /* what it has sent may be here already */
 }
 
-/* Binds a session to a caller; with the server's lock held. */
+/* Binds a session to a caller; the server's thread does, with the lock held. */
 static void bind_to(axon_simulator_session *session, axi_caller *caller)
 {
     unwatch(session->server, caller->zmtp.fd);
+    session->server->tick_ms = AXI_ZMTP_QUICK_TICK_MS; /* it may send pings */
     session->caller = axi_caller_keep(caller);
     caller->session = session;
     axi_simulator_wake(session);
@@ -297,6 +297,7 @@ static void bury(axon_simulator_server *server, axi_caller *caller)
 static void look_at_all(axon_simulator_server *server)
 {
     axi_time now = axi_now();
+    server->tick_ms = AXI_ZMTP_TICK_MS;
     for (axi_caller *at = server->callers, *next; at; at = next) {
         next = at->next;
         if (is_free(server, at)) {
@@ -305,6 +306,8 @@ static void look_at_all(axon_simulator_server *server)
         } else {
             at->since = now;
             keep_company(server, at);
+            uint32_t tick_ms = axi_zmtp_tick_ms(&at->zmtp);
+            if (tick_ms < server->tick_ms) server->tick_ms = tick_ms;
         }
         if (atomic_load(&at->is_gone)) bury(server, at);
     }
@@ -371,7 +374,8 @@ void *axi_callers_work(void *argument)
     axi_time next_tick = 0, next_reaping = AXI_NEVER;
     bool was_stopping = false;
     while (!atomic_load(&server->is_ending)) {
-        axi_time tick = axi_deadline(server->callers ? TICK_MS : SLOW_TICK_MS); /* somebody may have come */
+        axi_time tick =
+            axi_deadline(server->callers ? server->tick_ms : SLOW_TICK_MS); /* somebody may have come */
         if (tick < next_tick) next_tick = tick;
         axi_time next = next_tick < next_reaping ? next_tick : next_reaping;
         int count = epoll_wait(server->watch_fd, events, EVENTS, axi_left_ms(next, SLOW_TICK_MS));
@@ -402,6 +406,7 @@ axon_status axi_callers_open(axon_simulator_server *server, const char *host, ax
     getsockname(server->listen_fd, (struct sockaddr *)&address, &length);
     axi_tcp_print(text, sizeof text, &address, length);
     server->port = bound;
+    server->tick_ms = AXI_ZMTP_TICK_MS;
     server->watch_fd = epoll_create1(EPOLL_CLOEXEC);
     server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     bool is_watched = server->watch_fd >= 0 && server->wake_fd >= 0 &&

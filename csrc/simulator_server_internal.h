@@ -75,7 +75,8 @@ struct axon_simulator_server {
     /* the server's thread's alone */
     axi_caller *callers;
     uint32_t caller_count;
-    bool is_deaf; /* no descriptor was left for a caller */
+    uint32_t tick_ms; /* how often all of them are looked at */
+    bool is_deaf;     /* no descriptor was left for a caller */
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t changed;

@@ -43,6 +43,7 @@ void axi_zmtp_break(axi_zmtp *zmtp, bool is_stranger, const char *format, ...)
 bool axi_zmtp_begin(axi_zmtp *zmtp, int fd, bool is_server, uint64_t max_bytes, axi_zmtp_budget *budget)
 {
     *zmtp = (axi_zmtp){.fd = fd,
+                       .since = axi_now(),
                        .is_server = is_server,
                        .max_bytes = max_bytes < SIZE_MAX / 2 ? max_bytes : SIZE_MAX / 2,
                        .budget = budget,
@@ -62,6 +63,12 @@ void axi_zmtp_end(axi_zmtp *zmtp)
     zmtp->received = NULL;
     if (zmtp->fd >= 0) close(zmtp->fd);
     zmtp->fd = -1;
+}
+
+uint32_t axi_zmtp_tick_ms(const axi_zmtp *zmtp)
+{
+    bool is_new = axi_now() - zmtp->since < (axi_time)AXI_ZMTP_TICK_MS * 2 * 1000000;
+    return is_new || atomic_load(&zmtp->is_pinged) ? AXI_ZMTP_QUICK_TICK_MS : AXI_ZMTP_TICK_MS;
 }
 
 axi_zmtp_found axi_zmtp_peek(const axi_zmtp *zmtp)

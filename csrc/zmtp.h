@@ -14,7 +14,9 @@
 enum {
     AXI_ZMTP_WAITING = 16, /* messages that may wait for their reader; then no more is read */
     AXI_ZMTP_NAME = 255,   /* bytes of a peer's name, at most */
-    AXI_ZMTP_PREFIX = 16   /* bytes before a message's body, at most */
+    AXI_ZMTP_PREFIX = 16,  /* bytes before a message's body, at most */
+    AXI_ZMTP_TICK_MS = 250,
+    AXI_ZMTP_QUICK_TICK_MS = 20
 };
 
 /* What came. */
@@ -58,6 +60,8 @@ typedef struct axi_zmtp {
         uint8_t bytes[AXI_ZMTP_NAME];
     } name; /* that the peer gave itself */
 
+    axi_time since;
+    atomic_bool is_pinged; /* the peer sends pings */
     bool is_server;
     bool is_old; /* the peer speaks ZMTP 2 */
     uint64_t max_bytes;
@@ -94,6 +98,10 @@ void axi_zmtp_end(axi_zmtp *zmtp);
 /* Receives and reads, until `enough` messages wait, there is nothing more, or for a bounded while. The handshake, and the
  * peer's pings, are answered on the way. */
 void axi_zmtp_read(axi_zmtp *zmtp, unsigned enough);
+
+/* How often somebody is to read while nobody waits for messages. A peer's pings may have to be answered within a few
+ * hundredths of a second; one that is so impatient has sent the first soon after it came. Any thread may ask. */
+uint32_t axi_zmtp_tick_ms(const axi_zmtp *zmtp);
 
 /* Something is here to be read that poll() cannot know of. */
 bool axi_zmtp_has_unread(const axi_zmtp *zmtp);

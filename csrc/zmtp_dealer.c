@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 enum {
-    TICK_MS = 250,    /* how often the thread looks for pings */
     DEAD_MS = 20000,  /* a machine that acknowledges nothing for so long is gone */
     DRAINED = 1 << 16 /* bytes thrown away at a time */
 };
@@ -78,6 +77,7 @@ static axon_status fail_over(axi_dealer *dealer, const char *when, axon_error *e
 static void attend(void *argument)
 {
     axi_dealer *dealer = argument;
+    dealer->ticker.period_ms = axi_zmtp_tick_ms(&dealer->zmtp);
     if (pthread_mutex_trylock(&dealer->lock) != 0)
         return; /* a call is under way, and answers them itself */
     axi_zmtp_flush(&dealer->zmtp);
@@ -145,7 +145,7 @@ axon_status axi_dealer_open(axi_dealer **dealer, const axi_dealer_target *target
     axon_status status = connect_to(made, target, deadline, err);
     if (status == AXON_OK) status = greet(made, target->max_bytes, deadline, err);
     pthread_mutex_unlock(&made->lock);
-    if (status == AXON_OK && !axi_ticker_start(&made->ticker, TICK_MS, attend, made))
+    if (status == AXON_OK && !axi_ticker_start(&made->ticker, AXI_ZMTP_QUICK_TICK_MS, attend, made))
         status = axi_fail(err, AXON_ENOMEM, "%s: no thread could be started to answer pings", made->name);
     if (status == AXON_OK)
         *dealer = made;

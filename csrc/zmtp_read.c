@@ -191,6 +191,7 @@ static void take_ping(axi_zmtp *zmtp)
 {
     size_t context = zmtp->size > 7 ? (size_t)zmtp->size - 7 : 0;
     if (context > PING_CONTEXT) context = PING_CONTEXT;
+    atomic_store(&zmtp->is_pinged, true);
     uint8_t pong[2 + 5 + PING_CONTEXT] = {AXI_ZMTP_COMMAND, (uint8_t)(5 + context), 4, 'P', 'O', 'N', 'G'};
     if (context) memcpy(pong + 7, zmtp->body + 7, context);
     axi_zmtp_put(zmtp, pong,

@@ -378,6 +378,18 @@ static void pings_are_answered_with_what_they_carry(void **state)
     }
 }
 
+static void who_sends_pings_is_looked_after_more_often(void **state)
+{
+    (void)state;
+    dialogue *self = begin_ready(100);
+    assert_int_equal(axi_zmtp_tick_ms(&self->zmtp), AXI_ZMTP_QUICK_TICK_MS); /* the first may come soon */
+    self->zmtp.since -= 1000000000;
+    assert_int_equal(axi_zmtp_tick_ms(&self->zmtp), AXI_ZMTP_TICK_MS);
+    say(self, "0407 0450494e47 0005", 100);
+    assert_int_equal(axi_zmtp_tick_ms(&self->zmtp), AXI_ZMTP_QUICK_TICK_MS);
+    finish(self);
+}
+
 /* Nobody reads what is answered: all of it may not wait for ever. */
 static void very_many_pings_are_not_all_answered(void **state)
 {
@@ -495,6 +507,7 @@ int main(void)
         cmocka_unit_test(no_more_is_read_than_may_wait),
         cmocka_unit_test(what_was_received_last_is_read_too),
         cmocka_unit_test(pings_are_answered_with_what_they_carry),
+        cmocka_unit_test(who_sends_pings_is_looked_after_more_often),
         cmocka_unit_test(very_many_pings_are_not_all_answered),
         cmocka_unit_test(messages_are_framed_by_their_size),
         cmocka_unit_test(a_message_goes_out_bit_by_bit_and_whole),
