@@ -287,61 +287,6 @@ static axon_status understand(axon_simulator_request *request, const axi_zmtp_me
     return request->method ? AXON_OK : axi_no_memory(err, length);
 }
 
-static void set_busy(axon_simulator_session *session, bool is_busy)
-{
-    pthread_mutex_lock(&session->server->lock);
-    session->is_busy = is_busy;
-    pthread_mutex_unlock(&session->server->lock);
-}
-
-/* Answers what is no request: the server does so itself. */
-static void answer_nonsense(axon_simulator_request *request, const char *error_type, const char *text)
-{
-    axon_simulator_session *session = request->session;
-    axon_simulator_server *server = session->server;
-    axi_log(AXON_LOG_WARN, "%s: %s: %s", server->address, session->name, text);
-    axon_simulator_request_fail(request, error_type, text, NULL);
-    pthread_mutex_lock(&server->lock);
-    if (!session->was_understood) /* who talks nonsense from the start holds none */
-        axi_simulator_end(session, "its first message was no request");
-    pthread_mutex_unlock(&server->lock);
-}
-
-/* Makes a message a request. One that is none is answered here: `*request` is NULL then. */
-static axon_status hand_out(axon_simulator_session *session, const axi_zmtp_message *message,
-                            axon_simulator_request **request, axon_error *err)
-{
-    axon_simulator_server *server = session->server;
-    axon_simulator_request *made = calloc(1, sizeof *made);
-    *request = NULL;
-    if (!made) {
-        axi_spare_give(message->data);
-        set_busy(session, false);
-        return axi_no_memory(err, sizeof *made);
-    }
-    made->session = session;
-    made->is_bare = message->is_bare;
-    if (message->found != AXI_ZMTP_BODY) {
-        char text[AXI_REFUSAL];
-        pthread_mutex_lock(&server->lock);
-        const char *error_type = axi_simulator_refuse(server, message, text, sizeof text);
-        pthread_mutex_unlock(&server->lock);
-        answer_nonsense(made, error_type, text);
-        return AXON_OK;
-    }
-    axon_error failure;
-    if (understand(made, message, &failure) != AXON_OK) {
-        answer_nonsense(made, "invalid_params", failure.message);
-        return AXON_OK;
-    }
-    pthread_mutex_lock(&server->lock);
-    session->was_understood = true;
-    server->stats.requests++;
-    pthread_mutex_unlock(&server->lock);
-    *request = made;
-    return AXON_OK;
-}
-
 /* ---- waiting for requests ------------------------------------------------------------------ */
 
 /* Waits for a caller's socket, for NULL only for being woken, for a while; with the caller's lock held. False when
@@ -424,6 +369,66 @@ static axon_status next_message(axon_simulator_session *session, axi_time deadli
     return status;
 }
 
+/* ---- requests ------------------------------------------------------------------------------ */
+
+/* Answers what is no request: the server does so itself. */
+static void answer_nonsense(axon_simulator_request *request, const char *error_type, const char *text)
+{
+    axon_simulator_session *session = request->session;
+    axon_simulator_server *server = session->server;
+    axi_log(AXON_LOG_WARN, "%s: %s: %s", server->address, session->name, text);
+    axon_simulator_request_fail(request, error_type, text, NULL);
+    pthread_mutex_lock(&server->lock);
+    if (!session->was_understood) /* who talks nonsense from the start holds none */
+        axi_simulator_end(session, "its first message was no request");
+    pthread_mutex_unlock(&server->lock);
+}
+
+/* Makes a message a request. One that is none is answered here: false then, and `made` is gone. */
+static bool fill_in(axon_simulator_request *made, const axi_zmtp_message *message)
+{
+    axon_simulator_session *session = made->session;
+    axon_simulator_server *server = session->server;
+    made->is_bare = message->is_bare;
+    if (message->found != AXI_ZMTP_BODY) {
+        char text[AXI_REFUSAL];
+        pthread_mutex_lock(&server->lock);
+        const char *error_type = axi_simulator_refuse(server, message, text, sizeof text);
+        pthread_mutex_unlock(&server->lock);
+        answer_nonsense(made, error_type, text);
+        return false;
+    }
+    axon_error failure;
+    axon_status status = understand(made, message, &failure);
+    if (status != AXON_OK) {
+        answer_nonsense(made, status == AXON_ENOMEM ? "internal_error" : "invalid_params", failure.message);
+        return false;
+    }
+    pthread_mutex_lock(&server->lock);
+    session->was_understood = true;
+    server->stats.requests++;
+    pthread_mutex_unlock(&server->lock);
+    return true;
+}
+
+/* The session's next request; NULL when what came was none. Memory is there before the message is taken: nothing that
+ * came is lost, and no client waits in vain, for want of it. */
+static axon_status next_request(axon_simulator_session *session, axi_time deadline,
+                                axon_simulator_request **request, axon_error *err)
+{
+    axi_zmtp_message message;
+    axon_simulator_request *made = calloc(1, sizeof *made);
+    *request = NULL;
+    if (!made) return axi_no_memory(err, sizeof *made);
+    made->session = session;
+    axon_status status = next_message(session, deadline, &message, err);
+    if (status != AXON_OK)
+        free(made);
+    else if (fill_in(made, &message))
+        *request = made;
+    return status;
+}
+
 axon_status axon_simulator_session_next(axon_simulator_session *session, uint32_t timeout_ms,
                                         axon_simulator_request **request, axon_error *err)
 {
@@ -432,11 +437,8 @@ axon_status axon_simulator_session_next(axon_simulator_session *session, uint32_
     axon_status status = check(session->server, err);
     if (status == AXON_OK && !request) status = axi_fail(err, AXON_EINVAL, "request: it is NULL");
     axon_simulator_request *made = NULL;
-    while (status == AXON_OK && !made) {
-        axi_zmtp_message message;
-        status = next_message(session, deadline, &message, err);
-        if (status == AXON_OK) status = hand_out(session, &message, &made, err);
-    }
+    while (status == AXON_OK && !made)
+        status = next_request(session, deadline, &made, err);
     if (status == AXON_OK) *request = made;
     return status;
 }
@@ -498,7 +500,17 @@ static bool send_answer(const axon_simulator_request *request, const axi_message
     return is_sent;
 }
 
-/* Sends the answer, if there is one, and frees the request. */
+/* A client that cannot be told anything would wait: it loses its connection. */
+static void hang_up(const axon_simulator_session *session)
+{
+    axon_simulator_server *server = session->server;
+    pthread_mutex_lock(&server->lock);
+    if (session->caller) atomic_store(&session->caller->is_gone, true);
+    pthread_mutex_unlock(&server->lock);
+    eventfd_write(server->wake_fd, 1);
+}
+
+/* Sends the answer, which is NULL when there was no memory for one, and frees the request. */
 static axon_status end_request(axon_simulator_request *request, const axi_message *answer, bool has_failed,
                                axon_error *err)
 {
@@ -506,6 +518,7 @@ static axon_status end_request(axon_simulator_request *request, const axi_messag
     axon_simulator_server *server = session->server;
     axon_status status = AXON_OK;
     bool is_abandoned = answer && !send_answer(request, answer);
+    if (!answer) hang_up(session);
     if (is_abandoned) status = axi_fail(err, AXON_ECONNECT, "%s: the client is gone", session->name);
     pthread_mutex_lock(&server->lock);
     server->stats.abandoned += is_abandoned;

@@ -22,8 +22,9 @@ static void release(axi_zmtp *zmtp, uint64_t bytes)
 
 void axi_zmtp_drop_body(axi_zmtp *zmtp)
 {
+    bool is_command = zmtp->received && zmtp->body == zmtp->received + AXI_ZMTP_RECEIVED;
     release(zmtp, zmtp->charged);
-    axi_spare_give(zmtp->body);
+    if (!is_command) axi_spare_give(zmtp->body);
     zmtp->body = NULL;
     zmtp->charged = 0;
 }
@@ -48,7 +49,7 @@ bool axi_zmtp_begin(axi_zmtp *zmtp, int fd, bool is_server, uint64_t max_bytes, 
                        .max_bytes = max_bytes < SIZE_MAX / 2 ? max_bytes : SIZE_MAX / 2,
                        .budget = budget,
                        .message = AXI_ZMTP_NEW_MESSAGE};
-    zmtp->received = malloc(AXI_ZMTP_RECEIVED);
+    zmtp->received = malloc(AXI_ZMTP_RECEIVED + AXI_ZMTP_COMMAND_BYTES);
     if (!zmtp->received) return false;
     axi_zmtp_greet(zmtp);
     return true;

@@ -10,6 +10,9 @@ enum { AXI_ZMTP_MORE = 1, AXI_ZMTP_LONG = 2, AXI_ZMTP_COMMAND = 4 };
 /* Received at a time, but for bodies, which go where they stay. */
 #define AXI_ZMTP_RECEIVED 8192
 
+/* Of the longest command that is read. They have a place of their own, behind what was received. */
+#define AXI_ZMTP_COMMAND_BYTES 8192
+
 #define AXI_ZMTP_NEW_MESSAGE ((axi_zmtp_message){.found = AXI_ZMTP_BODY, .is_bare = true})
 
 /* Sends the beginning of the greeting: what both versions share. */

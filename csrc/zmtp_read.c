@@ -17,7 +17,6 @@ enum {
     GREETING = 64,
     MECHANISM = 12, /* where it stands, in 20 bytes */
     MECHANISM_BYTES = 20,
-    COMMAND_BYTES = 8192, /* of the longest command that is read */
     PING_CONTEXT = 16,
     FIRST_BYTES =
         65536, /* of a body, that are charged to the budget when it begins; more than is received at a time */
@@ -259,9 +258,13 @@ static void admit(axi_zmtp *zmtp)
 }
 
 /* At least a byte, so that an empty body is one. */
-static bool make_room(axi_zmtp *zmtp)
+static bool make_room(axi_zmtp *zmtp, bool is_data)
 {
     size_t capacity;
+    if (!is_data) {
+        zmtp->body = zmtp->received + AXI_ZMTP_RECEIVED;
+        return true;
+    }
     zmtp->body = axi_spare_take(zmtp->size ? (size_t)zmtp->size : 1, &capacity);
     return zmtp->body;
 }
@@ -314,9 +317,9 @@ static bool check_header(axi_zmtp *zmtp)
         axi_zmtp_break(zmtp, is_early, "it sent a frame with the flags 0x%02x, which mean nothing", flags);
     else if (is_early && !is_control)
         axi_zmtp_break(zmtp, true, "it sent a message before it was ready");
-    else if (is_control && zmtp->size > COMMAND_BYTES)
+    else if (is_control && zmtp->size > AXI_ZMTP_COMMAND_BYTES)
         axi_zmtp_break(zmtp, is_early, "it sent a command of %" PRIu64 " bytes, limit %d", zmtp->size,
-                       COMMAND_BYTES);
+                       AXI_ZMTP_COMMAND_BYTES);
     return zmtp->stage != AXI_ZMTP_OVER;
 }
 
@@ -330,11 +333,8 @@ static void begin_body(axi_zmtp *zmtp)
     zmtp->is_skipped = is_delimiter(zmtp);
     bool is_data = !(zmtp->header[0] & AXI_ZMTP_COMMAND) && zmtp->stage == AXI_ZMTP_READY;
     if (is_data && !zmtp->is_skipped) admit(zmtp);
-    if (!zmtp->is_skipped && !make_room(zmtp)) {
-        skip(zmtp, AXI_ZMTP_NO_ROOM);
-        if (!is_data) axi_zmtp_break(zmtp, false, "out of memory for a command");
-    }
-    if (zmtp->size == 0 && zmtp->stage != AXI_ZMTP_OVER) end_frame(zmtp);
+    if (!zmtp->is_skipped && !make_room(zmtp, is_data)) skip(zmtp, AXI_ZMTP_NO_ROOM);
+    if (zmtp->size == 0) end_frame(zmtp);
 }
 
 static size_t take_header(axi_zmtp *zmtp, const uint8_t *bytes, size_t length)
