@@ -618,6 +618,113 @@ static void waiting_for_sessions_and_requests_ends(void **state)
     axon_simulator_close(simulator);
 }
 
+/* ---- coming and going -------------------------------------------------------------------------------- */
+
+/* A client that was written for this: a name of its own, requests that nobody waits for, and no goodbye. */
+static int greet_as(int32_t port, char name)
+{
+    uint8_t greeting[64] = {0xff, [8] = 1, 0x7f, 3, 1, 'N', 'U', 'L', 'L'};
+    uint8_t ready[] = "\4\52\5READY\13Socket-Type\0\0\0\6DEALER\10Identity\0\0\0\1x";
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    to.sin_port = htons((uint16_t)port);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ready[sizeof ready - 2] = (uint8_t)name;
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0) return fd; /* the server has stopped */
+    send(fd, greeting, sizeof greeting, MSG_NOSIGNAL);
+    send(fd, ready, sizeof ready - 1, MSG_NOSIGNAL);
+    return fd;
+}
+
+typedef struct {
+    const char *address; /* as it was, for the server may be gone */
+    int32_t port;
+    unsigned number;
+    atomic_bool *is_over;
+} restless;
+
+static void *come_and_go(void *argument)
+{
+    static const char list[] = "\1\0\0\30\201\246method\257list_simulators";
+    const restless *me = argument;
+    for (unsigned i = me->number; !atomic_load(me->is_over); i++) {
+        char reply[4096];
+        int fd = greet_as(me->port, (char)('a' + i % 3)); /* a name that another one may have */
+        for (unsigned round = 0; round < i % 5; round++) {
+            send(fd, list, sizeof list - 1, MSG_NOSIGNAL);
+            if (round % 2) (void)!recv(fd, reply, sizeof reply, i % 3 ? 0 : MSG_DONTWAIT);
+        }
+        if (i % 7 == 0) send(fd, "\2\0\0\0\0\0\1\0\0half", 13, MSG_NOSIGNAL);
+        const struct linger at_once = {.l_onoff = 1};
+        if (i % 2) setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        close(fd);
+    }
+    return NULL;
+}
+
+static void *step_on(void *argument)
+{
+    const restless *me = argument;
+    while (!atomic_load(me->is_over)) {
+        axon_simulator *simulator;
+        axon_simulator_options o = {
+            .size = sizeof o, .connect_once = 1, .call_timeout_ms = 5000, .close_timeout_ms = 100};
+        axon_value *tasks;
+        if (axon_simulator_open(&simulator, me->address, &o, NULL) != AXON_OK) continue;
+        for (int i = 0; i < 10 && axon_simulator_select(simulator, "counter", NULL) == AXON_OK; i++)
+            if (axon_simulator_list_tasks(simulator, NULL, &tasks, NULL) == AXON_OK) axon_value_free(tasks);
+        axon_simulator_close(simulator);
+    }
+    return NULL;
+}
+
+static void *serve_one_after_another(void *argument)
+{
+    const served *self = argument;
+    axon_simulator_session *session;
+    while (axon_simulator_server_accept(self->server, AXON_FOREVER, &session, NULL) == AXON_OK) {
+        state_of now = {.at = 0};
+        axon_simulator_request *request;
+        while (!now.is_over && axon_simulator_session_next(session, 50, &request, NULL) == AXON_OK)
+            answer(self, request, &now);
+        axon_simulator_session_close(session);
+    }
+    return NULL;
+}
+
+/* Names are taken over, connections reset amid messages, sessions reaped, and then the server stops. */
+static void clients_may_come_and_go_as_they_like(void **state)
+{
+    (void)state;
+    enum { HOSTS = 4, RESTLESS = 3 };
+    pthread_t hosts[HOSTS], clients[RESTLESS];
+    axon_simulator_server_options o = {
+        .size = sizeof o, .port = AXON_ANY_PORT, .max_sessions = 6, .idle_timeout_ms = 30};
+    atomic_bool is_over = false;
+    served self = {.server = NULL};
+    assert_ok(axon_simulator_server_open(&self.server, &o, &err), &err);
+    for (size_t i = 0; i < HOSTS; i++)
+        pthread_create(&hosts[i], NULL, serve_one_after_another, &self);
+    restless all[RESTLESS];
+    char *address = strdup(axon_simulator_server_address(self.server));
+    for (unsigned i = 0; i < RESTLESS; i++) {
+        all[i] = (restless){address, axon_simulator_server_port(self.server), i, &is_over};
+        pthread_create(&clients[i], NULL, i == 0 ? step_on : come_and_go, &all[i]);
+    }
+    nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 500000000}, NULL);
+    axon_simulator_server_stats stats;
+    assert_ok(axon_simulator_server_get_stats(self.server, &stats, &err), &err);
+    axon_simulator_server_stop(self.server);
+    for (size_t i = 0; i < HOSTS; i++)
+        pthread_join(hosts[i], NULL);
+    axon_simulator_server_close(self.server);
+    atomic_store(&is_over, true);
+    for (size_t i = 0; i < RESTLESS; i++)
+        pthread_join(clients[i], NULL);
+    free(address);
+    assert_true(stats.accepted > 10);
+    assert_true(stats.requests > 10);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -637,6 +744,7 @@ int main(void)
         cmocka_unit_test(a_slow_session_stalls_no_other),
         cmocka_unit_test(sessions_end_with_a_goodbye_and_when_they_are_idle),
         cmocka_unit_test(waiting_for_sessions_and_requests_ends),
+        cmocka_unit_test(clients_may_come_and_go_as_they_like),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
