@@ -5,7 +5,8 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-#define QUICK_NS 250000
+#define LOOK_NS 250000
+#define SHORT_NS 500000 /* of a wait, waking up included */
 
 static bool has_processors(void)
 {
@@ -26,9 +27,9 @@ static int look(struct pollfd *fds, nfds_t count, axi_time end)
 
 int axi_quick_poll(axi_quick *quick, struct pollfd *fds, nfds_t count, int wait_ms)
 {
-    axi_time end = axi_now() + QUICK_NS;
-    int found = quick->is_likely && wait_ms > 0 ? look(fds, count, end) : 0;
+    axi_time begun = axi_now();
+    int found = quick->is_likely && wait_ms > 0 ? look(fds, count, begun + LOOK_NS) : 0;
     if (found == 0) found = poll(fds, count, wait_ms);
-    quick->is_likely = found > 0 && axi_now() < end && has_processors();
+    quick->is_likely = found > 0 && axi_now() - begun < SHORT_NS && has_processors();
     return found;
 }
