@@ -32,6 +32,7 @@ axi_caller *axi_caller_keep(axi_caller *caller)
 void axi_caller_drop(axi_caller *caller)
 {
     if (!caller || --caller->references > 0) return;
+    axi_zmtp_hang_up(&caller->zmtp);
     axi_zmtp_end(&caller->zmtp);
     pthread_mutex_destroy(&caller->lock);
     free(caller);

@@ -355,6 +355,10 @@ static axon_status next_message(axon_simulator_session *session, axi_time deadli
         bool is_interrupted = is_due && message->found == AXI_ZMTP_NOTHING && axi_interrupted();
         if (is_due) looked_up = axi_now();
         pthread_mutex_lock(&server->lock);
+        if (message->found != AXI_ZMTP_NOTHING && session->over) { /* in this very moment */
+            atomic_store(&caller->is_gone, true);                  /* instead of waiting in vain */
+            eventfd_write(server->wake_fd, 1);
+        }
         axi_caller_drop(caller);
         if (message->found != AXI_ZMTP_NOTHING) break;
         status = check_session(session, err);

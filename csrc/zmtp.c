@@ -72,6 +72,11 @@ uint32_t axi_zmtp_tick_ms(const axi_zmtp *zmtp)
     return is_new || atomic_load(&zmtp->is_pinged) ? AXI_ZMTP_QUICK_TICK_MS : AXI_ZMTP_TICK_MS;
 }
 
+void axi_zmtp_hang_up(axi_zmtp *zmtp)
+{
+    if (zmtp->fd >= 0) shutdown(zmtp->fd, SHUT_RDWR);
+}
+
 axi_zmtp_found axi_zmtp_peek(const axi_zmtp *zmtp)
 {
     return zmtp->count ? zmtp->waiting[zmtp->first].found : AXI_ZMTP_NOTHING;

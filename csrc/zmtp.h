@@ -95,6 +95,9 @@ bool axi_zmtp_begin(axi_zmtp *zmtp, int fd, bool is_server, uint64_t max_bytes, 
 /* Closes the socket and frees everything. */
 void axi_zmtp_end(axi_zmtp *zmtp);
 
+/* Lets the peer know that it is the end, even while a child of fork() has the socket, too. */
+void axi_zmtp_hang_up(axi_zmtp *zmtp);
+
 /* Receives and reads, until `enough` messages wait, there is nothing more, or for a bounded while. The handshake, and the
  * peer's pings, are answered on the way. */
 void axi_zmtp_read(axi_zmtp *zmtp, unsigned enough);

@@ -241,6 +241,7 @@ void axi_dealer_close(axi_dealer *dealer, bool in_child)
 {
     if (!dealer) return;
     if (!in_child) axi_ticker_stop(&dealer->ticker);
+    if (!in_child) axi_zmtp_hang_up(&dealer->zmtp);
     axi_zmtp_end(&dealer->zmtp);
     if (!in_child) pthread_mutex_destroy(&dealer->lock);
     free(dealer);

@@ -522,6 +522,38 @@ static void a_forks_child_may_only_close(void **state)
     finish(self);
 }
 
+/* The child has the connection's socket, too, and lives on. */
+static void a_forks_child_keeps_no_session_open(void **state)
+{
+    (void)state;
+    double at = 0;
+    int alive[2];
+    served *self = begin(NULL, false);
+    axon_simulator_options o = {.size = sizeof o, .grace_ms = 1};
+    axon_simulator *simulator = play(self, NULL), *impatient = play(self, &o);
+    assert_int_equal(pipe(alive), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        close(alive[1]);
+        _exit(read(alive[0], &at, 1) == 0 ? 0 : 1); /* until the parent has closed its end */
+    }
+    close(alive[0]);
+    assert_ok(axon_simulator_set_timeout(impatient, 20, &err), &err);
+    assert_int_equal(step(impatient, 1, 200, &at), AXON_ETIMEOUT);
+    assert_ok(axon_simulator_set_timeout(impatient, 0, &err), &err);
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    assert_fails(step(impatient, 1, 0, &at), AXON_ESERVER, &err, "not_reset"); /* in another session */
+    for (int i = 0; i < 1000 && atomic_load(&self->ended) < 1; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    assert_int_equal(atomic_load(&self->ended), 1);
+    assert_ok(step(simulator, 1, 0, &at), &err);
+    close(alive[1]);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    axon_simulator_close(impatient);
+    axon_simulator_close(simulator);
+    finish(self);
+}
+
 /* ---- the server -------------------------------------------------------------------------------------- */
 
 static atomic_bool has_stepped;
@@ -741,6 +773,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(what_does_not_travel_is_not_sent),
         cmocka_unit_test(a_forks_child_may_only_close),
+        cmocka_unit_test(a_forks_child_keeps_no_session_open),
         cmocka_unit_test(a_slow_session_stalls_no_other),
         cmocka_unit_test(sessions_end_with_a_goodbye_and_when_they_are_idle),
         cmocka_unit_test(waiting_for_sessions_and_requests_ends),
