@@ -109,7 +109,7 @@ def _draw_rate(axes: Any, figures: dict[str, Any], episodes: Sequence[Episode]) 
     axes.step(counts, rates, where="mid", color=_GOOD, label="success rate")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(ylim=(-0.03, 1.03), xlabel="episodes", title="success rate so far")
-    axes.legend(loc="lower right", fontsize=8)
+    _draw_legend(axes, "lower right")
 
 
 def _draw_lengths(axes: Any, episodes: Sequence[Episode]) -> None:
@@ -120,7 +120,7 @@ def _draw_lengths(axes: Any, episodes: Sequence[Episode]) -> None:
             axes.bar(numbers, [episode.steps for episode in chosen], color=color, label=label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="episode", ylabel="steps", title="length of each episode")
-    axes.legend(loc="upper right", fontsize=8)
+    _draw_legend(axes, "upper right")
     axes.margins(y=0.18)
 
 
@@ -134,7 +134,12 @@ def _draw_times(axes: Any, episodes: Sequence[Episode]) -> None:
             axes.set_xscale("log")
     axes.set(xlabel="ms", ylim=(0.0, 1.03), title="calls that took no longer")
     axes.grid(True, which="both", alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8)
+    _draw_legend(axes, "lower right")
+
+
+def _draw_legend(axes: Any, where: str) -> None:
+    if axes.get_legend_handles_labels()[0]:  # before the first episode there is nothing to explain
+        axes.legend(loc=where, fontsize=8)
 
 
 def _plain(value: Any) -> Any:

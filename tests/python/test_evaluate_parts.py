@@ -307,6 +307,7 @@ def test_the_json_holds_every_episode_and_replaces_the_file_whole(tmp_path: Path
     assert [file.name for file in tmp_path.iterdir()] == ["out.json"]
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_plot_is_a_picture_that_changes_with_what_it_shows(tmp_path: Path) -> None:
     episodes = some_episodes()
     pictures = []
