@@ -18,7 +18,8 @@ enum {
     EVENTS = 64,
     SLOW_TICK_MS = 1000, /* while there is nobody */
     HANDSHAKE_MS = 10000,
-    ADDRESS = 128 /* bytes of one, printed */
+    LEAST_IDLE_MS = 60000, /* of clients without a session: what is under way as one ends is lost */
+    ADDRESS = 128          /* bytes of one, printed */
 };
 
 /* ---- callers ------------------------------------------------------------------------------- */
@@ -275,10 +276,11 @@ static void keep_company(axon_simulator_server *server, axi_caller *caller)
 
 static void end_if_silent(const axon_simulator_server *server, axi_caller *caller, axi_time now)
 {
-    axi_time patience = (axi_time)HANDSHAKE_MS * 1000000;
-    if (caller->is_ready) patience = (axi_time)server->options.idle_timeout_ms * 1000000;
-    if (caller->is_ready && server->options.idle_timeout_ms == AXON_FOREVER) return;
-    if (now - caller->since > patience || axi_tcp_in_vain_ms(caller->zmtp.fd) > AXI_CALLER_DEAD_MS)
+    uint32_t patience_ms = server->options.idle_timeout_ms;
+    if (patience_ms < LEAST_IDLE_MS) patience_ms = LEAST_IDLE_MS;
+    if (!caller->is_ready) patience_ms = HANDSHAKE_MS;
+    bool is_silent = patience_ms != AXON_FOREVER && now - caller->since > (axi_time)patience_ms * 1000000;
+    if (is_silent || axi_tcp_in_vain_ms(caller->zmtp.fd) > AXI_CALLER_DEAD_MS)
         atomic_store(&caller->is_gone, true);
 }
 

@@ -287,7 +287,7 @@ def test_an_action_that_does_not_travel_is_refused_before_it_is_sent(counter: Si
 def test_a_late_reply_is_never_returned_to_a_later_call(counter: SimulatorClient) -> None:
     for n in range(3):
         with pytest.raises(TimeoutError, match=r"no reply to step after 50 ms \(call_timeout_ms\)"):
-            counter.step({**UP, "sleep": 0.2}, timeout=0.05)
+            counter.step({**UP, "sleep": 0.4}, timeout=0.05)
         assert counter.step(UP, timeout=20).observation["at"] == 2 * n + 2
     stats = counter.stats()
     assert (stats.timeouts, stats.discarded, stats.sessions, stats.errors) == (3, 3, 1, 0)
@@ -481,7 +481,7 @@ simulator.close()
 def test_an_idle_client_answers_pings() -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
         router.setsockopt(zmq.HEARTBEAT_IVL, 100)
-        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 700)
+        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 1500)
         router.setsockopt(zmq.LINGER, 0)
         port = router.bind_to_random_port("tcp://127.0.0.1")
 

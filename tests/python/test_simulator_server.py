@@ -580,7 +580,7 @@ def test_pings_are_answered_while_a_step_takes_long(server: SimulatorServer) -> 
             (zmq.RCVTIMEO, 20000),
             (zmq.LINGER, 0),
             (zmq.HEARTBEAT_IVL, 100),
-            (zmq.HEARTBEAT_TIMEOUT, 700),
+            (zmq.HEARTBEAT_TIMEOUT, 1200),
         ):
             client.socket.setsockopt(option, value)
         client.socket.connect(server.address)
