@@ -49,9 +49,19 @@ static void free_session(axon_simulator_session *session)
     free(session);
 }
 
+/* Ends the session whose client has been gone for the longest, if there is one: it is waited for while there is room. */
+static void make_room(axon_simulator_server *server)
+{
+    axon_simulator_session *oldest = NULL;
+    for (axon_simulator_session *at = server->sessions; at; at = at->next)
+        if (!at->caller && !at->is_busy && (!oldest || at->idle_since < oldest->idle_since)) oldest = at;
+    if (oldest) axi_simulator_end(oldest, "its client is gone, and another one came (max_sessions)");
+}
+
 axon_simulator_session *axi_simulator_begin(axon_simulator_server *server, const axi_caller *caller,
                                             char *text, size_t size)
 {
+    if (server->count >= server->options.max_sessions) make_room(server);
     if (server->count >= server->options.max_sessions) {
         server->stats.refused++;
         snprintf(text, size, "%" PRIu32 " sessions are open already (max_sessions)",

@@ -14,8 +14,8 @@
  *
  * Sessions  begin with a client's first message, and end when their host closes them, when the client has sent nothing
  *           for idle_timeout_ms, or when it has gone. One that gave itself a name (ZMQ_ROUTING_ID) may come back: its
- *           session waits for it until idle_timeout_ms have passed; of two with one name the newer has the session. A
- *           message that is no request is answered by the server itself ("invalid_params").
+ *           session waits for it until idle_timeout_ms have passed, or another client needs its place; of two with one
+ *           name the newer has the session. A message that is no request is answered by the server itself ("invalid_params").
  * Errors    See axon/error.h.
  * Threads   Opening a server starts one, which ends in axon_simulator_server_close(); requests and replies are read and
  *           written by the hosts' own. Accepting may be done by any thread; a session and its request belong to

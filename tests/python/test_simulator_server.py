@@ -549,27 +549,46 @@ def test_a_client_that_is_gone_takes_its_session_along(server: SimulatorServer) 
     wait_until(lambda: len(Counter.made) == 2 and not any(made.is_connected for made in Counter.made))
 
 
-def test_a_client_that_comes_back_under_its_name_finds_its_session(server: SimulatorServer) -> None:
-    def called(name: bytes) -> Document:
-        document = Document.__new__(Document)
-        document.socket = zmq.Context.instance().socket(zmq.DEALER)
-        document.socket.setsockopt(zmq.ROUTING_ID, name)
-        document.socket.setsockopt(zmq.RCVTIMEO, 20000)
-        document.socket.setsockopt(zmq.LINGER, 0)
-        document.socket.connect(server.address)
-        return document
+def called(name: bytes, address: str) -> Document:
+    """A client that gives its socket a name."""
+    document = Document.__new__(Document)
+    document.socket = zmq.Context.instance().socket(zmq.DEALER)
+    document.socket.setsockopt(zmq.ROUTING_ID, name)
+    document.socket.setsockopt(zmq.RCVTIMEO, 20000)
+    document.socket.setsockopt(zmq.LINGER, 0)
+    document.socket.connect(address)
+    return document
 
-    with called(b"arm") as client:
+
+def test_a_client_that_comes_back_under_its_name_finds_its_session(server: SimulatorServer) -> None:
+    with called(b"arm", server.address) as client:
         client.begin("count")
         assert client("step", action=STEP)["observation"]["at"][0] == 0.5
-    with called(b"leg") as other:
+    with called(b"leg", server.address) as other:
         assert other.error("step", action=STEP)[0] == "no_simulator_selected"
         other("disconnect")
-    with called(b"arm") as again:
+    with called(b"arm", server.address) as again:
         assert again("step", action=STEP)["observation"]["at"][0] == 1.0
-        with called(b"arm") as twin:  # whoever comes last has it: a cable may have been cut
+        with called(b"arm", server.address) as twin:  # whoever comes last has it: a cable may have been cut
             assert twin("step", action=STEP)["observation"]["at"][0] == 1.5
             twin("disconnect")
+
+
+def test_a_session_whose_client_is_gone_makes_room_for_another() -> None:
+    Counter.made.clear()
+    with SimulatorServer({"counter": Counter}, port=0, max_sessions=2) as server:
+        for name in (b"one", b"two"):
+            with called(name, server.address) as client:
+                client.begin("count")
+        assert server.stats().sessions == 2  # they might come back
+        with contextlib.ExitStack() as stack:
+            third, fourth, fifth = (stack.enter_context(Document(server.address)) for _ in range(3))
+            wait_until(lambda: third("list_simulators")["status"] == "ok")
+            third.begin("count")
+            wait_until(lambda: fourth("list_simulators")["status"] == "ok")
+            fourth.begin("count")
+            assert fifth.error("list_simulators")[0] == "internal_error"  # nobody is gone any more
+            wait_until(lambda: [made.is_connected for made in Counter.made] == [False, False, True, True])
 
 
 def test_pings_are_answered_while_a_step_takes_long(server: SimulatorServer) -> None:
