@@ -60,7 +60,7 @@ typedef struct axi_zmtp {
         uint8_t bytes[AXI_ZMTP_NAME];
     } name; /* that the peer gave itself */
 
-    axi_time since;
+    axi_time since;        /* when it began */
     atomic_bool is_pinged; /* the peer sends pings */
     bool is_server;
     bool is_old; /* the peer speaks ZMTP 2 */
@@ -136,7 +136,7 @@ void axi_zmtp_prepare(axi_zmtp_outgoing *outgoing, bool is_bare, const struct io
 typedef enum axi_zmtp_sent { AXI_ZMTP_SENT, AXI_ZMTP_STUCK, AXI_ZMTP_LOST } axi_zmtp_sent;
 axi_zmtp_sent axi_zmtp_send(axi_zmtp *zmtp, axi_zmtp_outgoing *outgoing);
 
-/* Ends what was said: the connection is over, for the reason that is given. */
+/* Ends the connection, for the reason that is given; the first one counts. */
 void axi_zmtp_break(axi_zmtp *zmtp, bool is_stranger, const char *format, ...) AXI_PRINTF(3, 4);
 
 #endif
