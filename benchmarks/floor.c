@@ -239,8 +239,8 @@ static int connect_to(const char *host, int port)
         contender_fail("floor: no connection to %s:%d", host, port);
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno",
-               4); /* not paced, as axon does not pace on loopback */
+    /* not paced, as axon is not on loopback */
+    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
     return fd;
 }
 

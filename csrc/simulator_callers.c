@@ -280,7 +280,7 @@ static void end_if_silent(const axon_simulator_server *server, axi_caller *calle
     if (patience_ms < LEAST_IDLE_MS) patience_ms = LEAST_IDLE_MS;
     if (!caller->is_ready) patience_ms = HANDSHAKE_MS;
     bool is_silent = patience_ms != AXON_FOREVER && now - caller->since > (axi_time)patience_ms * 1000000;
-    if (is_silent || axi_tcp_in_vain_ms(caller->zmtp.fd) > AXI_CALLER_DEAD_MS)
+    if (is_silent || axi_tcp_in_vain_ms(caller->zmtp.fd) > AXI_ZMTP_DEAD_MS)
         atomic_store(&caller->is_gone, true);
 }
 

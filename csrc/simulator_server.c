@@ -299,6 +299,13 @@ static axon_status understand(axon_simulator_request *request, const axi_zmtp_me
 
 /* ---- waiting for requests ------------------------------------------------------------------ */
 
+/* Has the server's thread remove a caller, and end its session or have it wait for another. */
+static void give_up(axon_simulator_server *server, axi_caller *caller)
+{
+    atomic_store(&caller->is_gone, true);
+    eventfd_write(server->wake_fd, 1);
+}
+
 /* Waits for a caller's socket, for NULL only for being woken, for a while; with the caller's lock held. False when
  * nothing happened. */
 static bool wait_at(axon_simulator_session *session, const axi_caller *caller, short events,
@@ -328,11 +335,9 @@ static bool listen_to(axon_simulator_session *session, axi_caller *caller, axi_t
         if (was_something) axi_zmtp_read(zmtp, 1);
         axi_zmtp_take(zmtp, message);
     }
-    bool is_gone = zmtp->stage == AXI_ZMTP_OVER && message->found == AXI_ZMTP_NOTHING;
-    if (is_gone) atomic_store(&caller->is_gone, true);
+    if (zmtp->stage == AXI_ZMTP_OVER && message->found == AXI_ZMTP_NOTHING)
+        give_up(session->server, caller);
     pthread_mutex_unlock(&caller->lock);
-    if (is_gone)
-        eventfd_write(session->server->wake_fd, 1); /* its thread ends the session, or has it wait */
     return was_something;
 }
 
@@ -365,10 +370,8 @@ static axon_status next_message(axon_simulator_session *session, axi_time deadli
         bool is_interrupted = is_due && message->found == AXI_ZMTP_NOTHING && axi_interrupted();
         if (is_due) looked_up = axi_now();
         pthread_mutex_lock(&server->lock);
-        if (message->found != AXI_ZMTP_NOTHING && session->over) { /* in this very moment */
-            atomic_store(&caller->is_gone, true);                  /* instead of waiting in vain */
-            eventfd_write(server->wake_fd, 1);
-        }
+        bool is_too_late = message->found != AXI_ZMTP_NOTHING && session->over;
+        if (is_too_late) give_up(server, caller); /* instead of waiting in vain */
         axi_caller_drop(caller);
         if (message->found != AXI_ZMTP_NOTHING) break;
         status = check_session(session, err);
@@ -478,7 +481,7 @@ static bool send_to(axon_simulator_session *session, axi_caller *caller, axi_zmt
     for (axi_zmtp_sent sent; (sent = axi_zmtp_send(zmtp, outgoing)) != AXI_ZMTP_SENT;) {
         if (linger == AXI_NEVER && atomic_load(&server->is_stopping)) linger = axi_deadline(LINGER_MS);
         if (linger < deadline) deadline = linger;
-        bool is_dead = axi_tcp_in_vain_ms(zmtp->fd) > AXI_CALLER_DEAD_MS;
+        bool is_dead = axi_tcp_in_vain_ms(zmtp->fd) > AXI_ZMTP_DEAD_MS;
         if (sent == AXI_ZMTP_LOST || is_dead || atomic_load(&caller->is_gone) ||
             axi_left_ms(deadline, 1) == 0)
             return false;
@@ -504,10 +507,9 @@ static bool send_answer(const axon_simulator_request *request, const axi_message
     bool is_sent = send_to(session, caller, &outgoing);
     if (!is_sent) {
         axi_zmtp_break(&caller->zmtp, false, "a reply could not be sent");
-        atomic_store(&caller->is_gone, true);
+        give_up(server, caller);
     }
     pthread_mutex_unlock(&caller->lock);
-    if (!is_sent) eventfd_write(server->wake_fd, 1);
     pthread_mutex_lock(&server->lock);
     axi_caller_drop(caller);
     pthread_mutex_unlock(&server->lock);
@@ -519,9 +521,8 @@ static void hang_up(const axon_simulator_session *session)
 {
     axon_simulator_server *server = session->server;
     pthread_mutex_lock(&server->lock);
-    if (session->caller) atomic_store(&session->caller->is_gone, true);
+    if (session->caller) give_up(server, session->caller);
     pthread_mutex_unlock(&server->lock);
-    eventfd_write(server->wake_fd, 1);
 }
 
 /* Sends the answer, which is NULL when there was no memory for one, and frees the request. */

@@ -15,7 +15,6 @@
 
 enum {
     AXI_CALLERS_WITHOUT_SESSION = 256, /* at most, beside one for each session */
-    AXI_CALLER_DEAD_MS = 20000,        /* a machine that acknowledges nothing for so long is gone */
     AXI_REFUSAL = 160                  /* bytes of text that say why a request was refused */
 };
 

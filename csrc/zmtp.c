@@ -126,13 +126,12 @@ bool axi_zmtp_flush(axi_zmtp *zmtp)
     return true;
 }
 
-bool axi_zmtp_put(axi_zmtp *zmtp, const void *bytes, size_t length)
+void axi_zmtp_put(axi_zmtp *zmtp, const void *bytes, size_t length)
 {
-    if (length > sizeof zmtp->small - zmtp->small_end) return false;
+    if (length > sizeof zmtp->small - zmtp->small_end) return;
     memcpy(zmtp->small + zmtp->small_end, bytes, length);
     zmtp->small_end += length;
     axi_zmtp_flush(zmtp);
-    return true;
 }
 
 /* ---- messages out -------------------------------------------------------------------------- */

@@ -12,9 +12,10 @@
 #include <sys/uio.h>
 
 enum {
-    AXI_ZMTP_WAITING = 16, /* messages that may wait for their reader; then no more is read */
-    AXI_ZMTP_NAME = 255,   /* bytes of a peer's name, at most */
-    AXI_ZMTP_PREFIX = 16,  /* bytes before a message's body, at most */
+    AXI_ZMTP_WAITING = 16,    /* messages that may wait for their reader; then no more is read */
+    AXI_ZMTP_NAME = 255,      /* bytes of a peer's name, at most */
+    AXI_ZMTP_PREFIX = 16,     /* bytes before a message's body, at most */
+    AXI_ZMTP_DEAD_MS = 20000, /* a machine that acknowledges nothing for so long is gone */
     AXI_ZMTP_TICK_MS = 250,
     AXI_ZMTP_QUICK_TICK_MS = 20
 };

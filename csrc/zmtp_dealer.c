@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 enum {
-    DEAD_MS = 20000,  /* a machine that acknowledges nothing for so long is gone */
     DRAINED = 1 << 16 /* bytes thrown away at a time */
 };
 
@@ -39,9 +38,9 @@ static axon_status look_up(axi_dealer *dealer, axon_error *err)
     pthread_mutex_lock(&dealer->lock);
     dealer->looked_up = axi_now();
     if (is_interrupted) return axi_fail(err, AXON_ECANCELED, "%s: interrupted", dealer->name);
-    if (axi_tcp_in_vain_ms(dealer->zmtp.fd) > DEAD_MS)
+    if (axi_tcp_in_vain_ms(dealer->zmtp.fd) > AXI_ZMTP_DEAD_MS)
         axi_zmtp_break(&dealer->zmtp, false, "the server's machine acknowledged nothing for %d ms",
-                       DEAD_MS);
+                       AXI_ZMTP_DEAD_MS);
     return AXON_OK;
 }
 

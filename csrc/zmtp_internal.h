@@ -18,8 +18,8 @@ enum { AXI_ZMTP_MORE = 1, AXI_ZMTP_LONG = 2, AXI_ZMTP_COMMAND = 4 };
 /* Sends the beginning of the greeting: what both versions share. */
 void axi_zmtp_greet(axi_zmtp *zmtp);
 
-/* Sends a few bytes, behind the message that is being sent; false when too many wait. */
-bool axi_zmtp_put(axi_zmtp *zmtp, const void *bytes, size_t length);
+/* Sends a few bytes, behind the message that is being sent; not when too many wait. */
+void axi_zmtp_put(axi_zmtp *zmtp, const void *bytes, size_t length);
 
 /* 2 or 9 bytes. */
 size_t axi_zmtp_put_header(uint8_t *to, unsigned flags, uint64_t size);

@@ -18,11 +18,9 @@ enum {
     MECHANISM = 12, /* where it stands, in 20 bytes */
     MECHANISM_BYTES = 20,
     PING_CONTEXT = 16,
-    FIRST_BYTES =
-        65536, /* of a body, that are charged to the budget when it begins; more than is received at a time */
+    /* of a body, charged to the budget when it begins: more than is received at a time */
+    FIRST_BYTES = 65536,
     /* socket types, as ZMTP 2 numbers them */
-    OLD_REQ = 3,
-    OLD_REP = 4,
     OLD_DEALER = 5,
     OLD_ROUTER = 6
 };
@@ -185,7 +183,8 @@ static void take_error(axi_zmtp *zmtp, bool is_stranger)
                    most ? (const char *)zmtp->body + 7 : "");
 }
 
-/* "PING", how long to live in 2 bytes, and what is to be sent back. */
+/* "PING", how long to live in 2 bytes, and what is to be sent back. Those that come faster than they can be answered are
+ * not all answered. */
 static void take_ping(axi_zmtp *zmtp)
 {
     size_t context = zmtp->size > 7 ? (size_t)zmtp->size - 7 : 0;
@@ -193,8 +192,7 @@ static void take_ping(axi_zmtp *zmtp)
     atomic_store(&zmtp->is_pinged, true);
     uint8_t pong[2 + 5 + PING_CONTEXT] = {AXI_ZMTP_COMMAND, (uint8_t)(5 + context), 4, 'P', 'O', 'N', 'G'};
     if (context) memcpy(pong + 7, zmtp->body + 7, context);
-    axi_zmtp_put(zmtp, pong,
-                 7 + context); /* pings that come faster than they can be answered are not all answered */
+    axi_zmtp_put(zmtp, pong, 7 + context);
 }
 
 static void take_command(axi_zmtp *zmtp)
@@ -217,13 +215,16 @@ static void take_command(axi_zmtp *zmtp)
 /* Charges the budget for more of the body: memory that nobody has filled yet costs nothing. False when it is used up. */
 static bool charge(axi_zmtp *zmtp)
 {
+    axi_zmtp_budget *budget = zmtp->budget;
     uint64_t wanted = zmtp->charged < FIRST_BYTES ? FIRST_BYTES : zmtp->charged * 4;
-    if (!zmtp->budget || wanted > zmtp->size) wanted = zmtp->size;
-    uint64_t more = wanted - zmtp->charged, limit = zmtp->budget ? zmtp->budget->limit : 0;
-    uint_fast64_t used = zmtp->budget ? atomic_load(&zmtp->budget->used) : 0;
-    do {
-        if (zmtp->budget && (more > limit || used > limit - more)) return false;
-    } while (zmtp->budget && !atomic_compare_exchange_weak(&zmtp->budget->used, &used, used + more));
+    if (!budget || wanted > zmtp->size) wanted = zmtp->size;
+    uint64_t more = wanted - zmtp->charged;
+    if (budget) {
+        uint_fast64_t used = atomic_load(&budget->used);
+        do {
+            if (more > budget->limit || used > budget->limit - more) return false;
+        } while (!atomic_compare_exchange_weak(&budget->used, &used, used + more));
+    }
     zmtp->charged = wanted;
     return true;
 }
